@@ -1,0 +1,3 @@
+//! exeat turns allowlist files into live egress policy on Envoy sidecars.
+
+pub mod policy;

@@ -1,0 +1,67 @@
+//! What is allowed: the meaning of the allowlists, and the reference decision.
+//!
+//! Knows nothing of YAML, files, Envoy, clocks or async; everything here is a value or a pure function.
+//!
+//! A [`Policy`] is a list of [`Rule`]s; a request passes if one of them matches its host and port
+//! ([`Policy::decide`]), and nothing else can make it pass: an empty policy denies everything.
+
+mod decide;
+mod diff;
+mod host;
+mod origin;
+mod port;
+mod private;
+mod reason;
+mod suffix;
+
+pub use decide::{Request, Verdict, Via};
+pub use diff::PolicyDiff;
+pub use host::{HostName, HostPattern, InvalidHost};
+pub use origin::Origin;
+pub use port::{InvalidPort, Port, Ports};
+pub use private::AddressGuard;
+pub use reason::DenyReason;
+pub use suffix::{Suffix, suffix_of};
+
+/// One entry of an allowlist: hosts, ports, and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which host names.
+    pub pattern: HostPattern,
+    /// Which ports of them.
+    pub ports: Ports,
+    /// The file and line to show to people.
+    pub origin: Origin,
+}
+
+impl Rule {
+    /// The rule as one would write it: `.a.com`, `a.com:8443`; default ports are left out.
+    #[must_use]
+    pub fn spelling(&self) -> String {
+        match self.ports.suffix() {
+            Some(ports) => format!("{}:{ports}", self.pattern),
+            None => self.pattern.to_string(),
+        }
+    }
+}
+
+/// Everything one group of sidecars may reach. The default value denies everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// A policy that allows exactly what the rules name. Order carries no meaning: the rules are sorted by origin.
+    #[must_use]
+    pub fn new(mut rules: Vec<Rule>) -> Self {
+        rules.sort_by(|a, b| a.origin.cmp(&b.origin));
+        Self { rules }
+    }
+
+    /// The rules, sorted by file and line.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+}
