@@ -1,3 +1,4 @@
 //! exeat turns allowlist files into live egress policy on Envoy sidecars.
 
+pub mod allowlist;
 pub mod policy;
