@@ -2,3 +2,4 @@
 
 pub mod allowlist;
 pub mod policy;
+pub mod source;

@@ -1,0 +1,172 @@
+//! One look at the disk.
+
+use super::EXTENSIONS;
+use bytes::Bytes;
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Everything that was found. Two bundles are equal if nothing has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// One for each path that the operator named, in that order.
+    pub roots: Vec<Root>,
+}
+
+/// A path that the operator named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// As named.
+    pub path: PathBuf,
+    /// What is there.
+    pub state: RootState,
+}
+
+/// What a named path leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootState {
+    /// A file, or a directory with at least one allowlist file.
+    Files(Vec<File>),
+    /// Nothing usable. Whatever it held before stays in force.
+    Unreadable(Unreadable),
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// The path for messages.
+    pub path: PathBuf,
+    /// The name in rules and logs: equal on replicas that keep the file elsewhere.
+    pub label: Arc<str>,
+    /// What it holds.
+    pub content: Result<Bytes, Unreadable>,
+}
+
+/// Why something could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Nothing is there.
+    #[error("there is no such file or directory")]
+    Missing,
+    /// A directory without a single allowlist file: more likely a failed mount than a wish to deny everything.
+    #[error("the directory holds no *.yaml or *.yml file")]
+    EmptyDirectory,
+    /// A pipe, device or socket.
+    #[error("this is not a regular file")]
+    NotAFile,
+    /// A bind-mounted file that was replaced outside: it will never change again.
+    #[error("the mounted file was replaced outside and is stale; mount its directory instead of the file")]
+    StaleMount,
+    /// The operating system's words.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+/// Reads every allowlist file below `paths`, of each at most `max_bytes` and one more, so that too large a file is
+/// noticed and costs nothing.
+#[must_use]
+pub fn scan(paths: &[PathBuf], max_bytes: usize) -> Bundle {
+    let mut bundle = Bundle {
+        roots: paths
+            .iter()
+            .map(|path| Root { path: path.clone(), state: scan_root(path, max_bytes) })
+            .collect(),
+    };
+    distinguish_labels(&mut bundle);
+    bundle
+}
+
+fn scan_root(path: &Path, max_bytes: usize) -> RootState {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => match list(path) {
+            Ok(paths) if paths.is_empty() => RootState::Unreadable(Unreadable::EmptyDirectory),
+            Ok(paths) => RootState::Files(paths.into_iter().map(|path| read_file(path, max_bytes)).collect()),
+            Err(error) => RootState::Unreadable(error.into()),
+        },
+        Ok(_) => RootState::Files(vec![read_file(path.to_owned(), max_bytes)]),
+        Err(error) => RootState::Unreadable(error.into()),
+    }
+}
+
+/// The visible allowlist files of a directory, sorted. Editors' and mounts' hidden files do not count.
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if !hidden && is_allowlist_name(&entry.path()) && !entry.path().is_dir() {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+pub(super) fn is_allowlist_name(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| EXTENSIONS.iter().any(|known| ending == *known))
+}
+
+fn read_file(path: PathBuf, max_bytes: usize) -> File {
+    let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    File { label: label.into(), content: read(&path, max_bytes), path }
+}
+
+fn read(path: &Path, max_bytes: usize) -> Result<Bytes, Unreadable> {
+    // Before opening: opening a pipe would wait for its writer.
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(Unreadable::NotAFile);
+    }
+    if links(&metadata) == 0 {
+        return Err(Unreadable::StaleMount);
+    }
+    let mut content = Vec::new();
+    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
+    fs::File::open(path)?.take(limit).read_to_end(&mut content)?;
+    Ok(content.into())
+}
+
+#[cfg(unix)]
+fn links(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+/// Files of one name in several directories are shown by their paths.
+fn distinguish_labels(bundle: &mut Bundle) {
+    let mut uses: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+    let files = |bundle: &Bundle| -> Vec<Arc<str>> {
+        bundle
+            .roots
+            .iter()
+            .filter_map(|root| match &root.state {
+                RootState::Files(files) => Some(files.iter().map(|file| Arc::clone(&file.label))),
+                RootState::Unreadable(_) => None,
+            })
+            .flatten()
+            .collect()
+    };
+    for label in files(bundle) {
+        *uses.entry(label).or_default() += 1;
+    }
+    for root in &mut bundle.roots {
+        let RootState::Files(files) = &mut root.state else { continue };
+        for file in files {
+            if uses.get(&file.label).is_some_and(|count| *count > 1) {
+                file.label = file.path.to_string_lossy().into();
+            }
+        }
+    }
+}

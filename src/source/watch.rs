@@ -1,0 +1,221 @@
+//! The loop that looks: on hints at once, on ticks in any case.
+
+use super::{
+    hints::SharedHints,
+    scan::{Bundle, File, RootState, Unreadable, scan},
+};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How often to look without a hint.
+const TICK: Duration = Duration::from_secs(1);
+/// A change that no event announced counts if it is still the same after this.
+const SETTLE_UNANNOUNCED: Duration = Duration::from_millis(100);
+/// A file that is gone counts as removed if it stays away this long: editors move files aside while they save.
+const SETTLE_REMOVED: Duration = Duration::from_millis(500);
+
+/// A change of what is on disk.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Everything, as it is now.
+    pub bundle: Bundle,
+    /// When the change was first noticed.
+    pub noticed: Instant,
+}
+
+/// Looks at paths for as long as it lives.
+#[derive(Debug)]
+pub struct Watcher {
+    paths: Vec<PathBuf>,
+    max_bytes: usize,
+    hints: SharedHints,
+    events: Option<RecommendedWatcher>,
+    /// Watched directories by identity: two paths to one directory share a watch, and one that was replaced is watched
+    /// anew.
+    armed: BTreeMap<Identity, PathBuf>,
+    rearm: bool,
+    current: Bundle,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+impl Watcher {
+    /// Looks once, and begins to watch. Where the system offers no file events, ticks find every change.
+    #[must_use]
+    pub fn new(paths: Vec<PathBuf>, max_bytes: usize) -> Self {
+        let hints = SharedHints::default();
+        let sink = hints.clone();
+        let events = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+            Ok(event) => sink.on_event(&event),
+            Err(error) => tracing::warn!("a file event was lost: {error}"),
+        })
+        .inspect_err(|error| {
+            tracing::warn!("no file events: {error}; edits are noticed within {} s", TICK.as_secs());
+        })
+        .ok();
+        let mut watcher = Self {
+            paths,
+            max_bytes,
+            hints,
+            events,
+            armed: BTreeMap::new(),
+            rearm: false,
+            current: Bundle::default(),
+        };
+        watcher.arm(false);
+        watcher.current = scan(&watcher.paths, max_bytes);
+        watcher
+    }
+
+    /// What the last look found.
+    #[must_use]
+    pub const fn current(&self) -> &Bundle {
+        &self.current
+    }
+
+    /// Ends with the next change.
+    pub async fn changed(&mut self) -> Change {
+        loop {
+            let announced = if std::mem::take(&mut self.rearm) {
+                // After the look that the event asked for, so that no edit waits for it; then another look.
+                self.arm(true);
+                true
+            } else {
+                tokio::select! {
+                    biased;
+                    () = self.hints.due() => true,
+                    () = tokio::time::sleep(TICK) => false,
+                }
+            };
+            let noticed = Instant::now();
+            {
+                let mut hints = self.hints.lock();
+                hints.looked(noticed);
+                self.rearm = std::mem::take(&mut hints.rearm);
+            }
+            if !announced {
+                self.arm(false);
+            }
+            if let Some(bundle) = self.look(announced).await {
+                self.current = bundle.clone();
+                return Change { bundle, noticed };
+            }
+        }
+    }
+
+    /// Gives what is there if it differs and has settled.
+    async fn look(&self, announced: bool) -> Option<Bundle> {
+        let first = self.scan().await;
+        if first == self.current {
+            return None;
+        }
+        let settle = if lost_something(&self.current, &first) {
+            SETTLE_REMOVED
+        } else if announced {
+            return Some(first);
+        } else {
+            SETTLE_UNANNOUNCED
+        };
+        tokio::time::sleep(settle).await;
+        let second = self.scan().await;
+        if second == first {
+            return Some(second);
+        }
+        // It is still moving.
+        self.hints.lock().look(Instant::now());
+        None
+    }
+
+    async fn scan(&self) -> Bundle {
+        let (paths, max_bytes) = (self.paths.clone(), self.max_bytes);
+        let mut bundle = tokio::task::spawn_blocking(move || scan(&paths, max_bytes))
+            .await
+            .unwrap_or_else(|_| self.current.clone());
+        let hints = self.hints.lock();
+        for (root, before) in bundle.roots.iter_mut().zip(&self.current.roots) {
+            if let (RootState::Files(files), RootState::Files(before)) = (&mut root.state, &before.state) {
+                for file in files {
+                    if hints.is_open(&file.path) {
+                        keep_content(file, before);
+                    }
+                }
+            }
+        }
+        bundle
+    }
+
+    /// Puts watches on everything whose change could matter: each path, its parent, and where symlinks lead. `anew`
+    /// replaces watches that look right: a directory made again may have the inode of the one before.
+    fn arm(&mut self, anew: bool) {
+        let Some(events) = &mut self.events else { return };
+        let mut wanted: BTreeMap<Identity, PathBuf> = BTreeMap::new();
+        for directory in self.paths.iter().flat_map(|path| directories(path)) {
+            if let Some(identity) = identity(&directory) {
+                wanted.entry(identity).or_insert(directory);
+            }
+        }
+        self.armed.retain(|identity, path| {
+            let keep = !anew && wanted.get(identity) == Some(path);
+            if !keep {
+                // It may be gone already.
+                drop(events.unwatch(path));
+            }
+            keep
+        });
+        for (identity, path) in wanted {
+            if !self.armed.contains_key(&identity) && events.watch(&path, RecursiveMode::NonRecursive).is_ok()
+            {
+                self.armed.insert(identity, path);
+            }
+        }
+    }
+}
+
+/// The directories that hold a path, and those that its symlinks lead to.
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in [Some(path.to_owned()), path.canonicalize().ok()].into_iter().flatten() {
+        if path.is_dir() {
+            found.push(path.clone());
+        }
+        match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => found.push(PathBuf::from(".")),
+            Some(parent) => found.push(parent.to_owned()),
+            None => {}
+        }
+    }
+    found
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// While a file is written, what it held before counts.
+fn keep_content(file: &mut File, before: &[File]) {
+    if let Some(old) = before.iter().find(|old| old.path == file.path) {
+        file.content.clone_from(&old.content);
+    }
+}
+
+/// Whether a file or a root that could be read is gone.
+fn lost_something(before: &Bundle, after: &Bundle) -> bool {
+    before.roots.iter().zip(&after.roots).any(|(before, after)| match (&before.state, &after.state) {
+        (RootState::Files(_), RootState::Unreadable(_)) => true,
+        (RootState::Files(before), RootState::Files(after)) => {
+            before.iter().any(|old| match after.iter().find(|new| new.path == old.path) {
+                None => true,
+                Some(new) => old.content.is_ok() && new.content == Err(Unreadable::Missing),
+            })
+        }
+        (RootState::Unreadable(_), _) => false,
+    })
+}
