@@ -1,0 +1,121 @@
+//! What a denial looks like: the 403, its header and body, and how the log recognises one.
+//!
+//! Routes only say which reason they stand for (metadata); the listener turns reasons into answers, so the texts are
+//! in each sidecar once. Denials that Envoy itself makes are recognised by its response-code details.
+
+use super::{
+    any::{NAMESPACE, number, pack},
+    format::{JsonFormat, LocalReplyConfig, ResponseMapper},
+};
+use crate::policy::DenyReason;
+use envoy_types::pb::envoy::{
+    config::{
+        accesslog::v3::{AccessLogFilter, ExtensionFilter, access_log_filter, extension_filter},
+        core::v3::{HeaderValue, HeaderValueOption},
+    },
+    extensions::access_loggers::filters::cel::v3::ExpressionFilter,
+};
+
+/// The response header that names the reason.
+pub const DENY_REASON_HEADER: &str = "x-exeat-deny-reason";
+/// The value of `action` in the log line of a denial.
+pub const DENY_ACTION: &str = "deny";
+/// Metadata key of a deny route.
+pub(super) const REASON_KEY: &str = "reason";
+/// Metadata key of a virtual host.
+pub(super) const RULE_KEY: &str = "rule";
+/// Names of deny routes begin with this.
+pub(super) const ROUTE_PREFIX: &str = "deny/";
+
+const ROUTE_REASON: &str = "xds.route_metadata.filter_metadata.exeat.reason";
+
+/// How the sidecar finds out about a reason, other than by the route.
+const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
+    match reason {
+        DenyReason::PrivateAddress => Some("response.code_details.contains('address_denied')"),
+        DenyReason::UpgradeNotAllowed => Some("response.code_details == 'upgrade_failed'"),
+        DenyReason::BadPath => Some("response.code_details == 'path_normalization_failed'"),
+        DenyReason::BadRequest => Some(
+            "((response.code_details.startsWith('http1.') || response.code_details.startsWith('http.')) \
+             && response.code_details != 'http1.https_url_on_plaintext_connection')",
+        ),
+        DenyReason::NoPolicy => Some("response.code_details == 'route_not_found'"),
+        // A route says it for requests over HTTP/2, Envoy itself for those over HTTP/1.
+        DenyReason::HttpsNeedsConnect => {
+            Some("response.code_details == 'http1.https_url_on_plaintext_connection'")
+        }
+        DenyReason::NotListed | DenyReason::PortNotListed | DenyReason::NotTls | DenyReason::BadHost => None,
+    }
+}
+
+fn own_verdicts() -> impl Iterator<Item = (DenyReason, &'static str)> {
+    DenyReason::ALL.into_iter().filter_map(|reason| Some((reason, own_verdict(reason)?)))
+}
+
+/// A formatter that gives the reason of a denial, and null for everything else.
+pub(super) fn reason_format() -> String {
+    let own: String =
+        own_verdicts().map(|(reason, verdict)| format!("{verdict} ? '{}' : ", reason.as_str())).collect();
+    format!("%CEL({own}{ROUTE_REASON})%")
+}
+
+/// A formatter that gives `deny` or `allow`.
+pub(super) fn action_format() -> String {
+    let own: String = own_verdicts().map(|(_, verdict)| format!("{verdict} || ")).collect();
+    format!("%CEL({own}xds.route_name.startsWith('{ROUTE_PREFIX}') ? '{DENY_ACTION}' : 'allow')%")
+}
+
+/// A formatter that gives the rule of the virtual host as `file:line`.
+pub(super) fn rule_format() -> String {
+    format!("%METADATA(VIRTUAL_HOST:{NAMESPACE}:{RULE_KEY})%")
+}
+
+/// One answer for each reason.
+pub(super) fn replies() -> LocalReplyConfig {
+    LocalReplyConfig { mappers: DenyReason::ALL.into_iter().map(reply).collect() }
+}
+
+fn reply(reason: DenyReason) -> ResponseMapper {
+    let by_route = format!("{ROUTE_REASON} == '{}'", reason.as_str());
+    let expression = match own_verdict(reason) {
+        Some(own) => format!("{own} || {by_route}"),
+        None => by_route,
+    };
+    // Broken requests keep Envoy's 400: they are refused for their form, not by policy.
+    let status_code = match reason {
+        DenyReason::BadPath | DenyReason::BadRequest => None,
+        _ => number(403),
+    };
+    ResponseMapper {
+        filter: Some(cel_filter(expression)),
+        status_code,
+        body_format_override: Some(JsonFormat::new([
+            ("error", "egress_denied".to_owned()),
+            ("reason", reason.as_str().to_owned()),
+            ("host", "%REQ(:AUTHORITY)%".to_owned()),
+            ("rule", rule_format()),
+            ("hint", reason.hint().to_owned()),
+            ("request_id", "%STREAM_ID%".to_owned()),
+        ])),
+        headers_to_add: vec![HeaderValueOption {
+            header: Some(HeaderValue {
+                key: DENY_REASON_HEADER.to_owned(),
+                value: reason.as_str().to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }],
+    }
+}
+
+fn cel_filter(expression: String) -> AccessLogFilter {
+    AccessLogFilter {
+        filter_specifier: Some(access_log_filter::FilterSpecifier::ExtensionFilter(ExtensionFilter {
+            name: "envoy.access_loggers.extension_filters.cel".to_owned(),
+            config_type: Some(extension_filter::ConfigType::TypedConfig(pack(&ExpressionFilter {
+                expression,
+                ..Default::default()
+            }))),
+        })),
+    }
+}

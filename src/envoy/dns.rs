@@ -1,0 +1,71 @@
+//! The DNS cache: who resolves, how, and which addresses are dropped from every answer.
+//!
+//! The same message goes to everything that resolves. Envoy refuses two that share a name and differ.
+
+use super::{
+    any::{address, duration, extension, number},
+    profile::Profile,
+};
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::{cluster::DnsLookupFamily, cluster::RefreshRate},
+            core::v3::DnsResolverOptions,
+        },
+        extensions::{
+            common::dynamic_forward_proxy::v3::DnsCacheConfig,
+            network::dns_resolver::cares::v3::CaresDnsResolverConfig,
+        },
+        r#type::matcher::v3::AddressMatcher,
+    },
+    xds::core::v3::CidrRange,
+};
+use std::time::Duration;
+
+/// Names in the cache. Envoy's default of 1,024 answers 503 to the next one.
+const MAX_HOSTS: u32 = 10_000;
+/// A name that nobody asked for leaves the cache after this.
+const HOST_TTL: Duration = Duration::from_secs(300);
+/// A lookup may take this long.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A failed lookup is repeated after the first, later after the second. Envoy's default keeps a failure for a minute.
+const FAILURE_REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+
+pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
+    let (base, max) = FAILURE_REFRESH;
+    let resolver = CaresDnsResolverConfig {
+        resolvers: profile.resolvers.iter().map(|socket| address(*socket)).collect(),
+        // A search domain would turn an allowed name into another one.
+        dns_resolver_options: Some(DnsResolverOptions {
+            no_default_search_domain: true,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    DnsCacheConfig {
+        name: "exeat".to_owned(),
+        dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
+        max_hosts: number(MAX_HOSTS),
+        host_ttl: duration(HOST_TTL),
+        dns_query_timeout: duration(QUERY_TIMEOUT),
+        dns_failure_refresh_rate: Some(RefreshRate {
+            base_interval: duration(base),
+            max_interval: duration(max),
+        }),
+        typed_dns_resolver_config: Some(extension("envoy.network.dns_resolver.cares", &resolver)),
+        // Sound against [dead public, private] answers, unlike RBAC on the upstream address.
+        resolved_address_filter: Some(AddressMatcher {
+            ranges: profile
+                .guard
+                .refused()
+                .iter()
+                .map(|range| CidrRange {
+                    address_prefix: range.network().to_string(),
+                    prefix_len: number(range.prefix_len().into()),
+                })
+                .collect(),
+            invert_match: false,
+        }),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,31 @@
+//! Settings of a sidecar that are not policy.
+
+use crate::policy::AddressGuard;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// What the server's flags say about every sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Where Envoy listens for proxy clients.
+    pub egress: SocketAddr,
+    /// Addresses that no name may lead to.
+    pub guard: AddressGuard,
+    /// DNS servers; the sidecar's own where empty.
+    pub resolvers: Vec<SocketAddr>,
+}
+
+impl Profile {
+    /// Port of the egress listener.
+    pub const EGRESS_PORT: u16 = 10000;
+}
+
+/// Loopback port 10000, the whole guard, the sidecar's own DNS servers.
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            egress: (Ipv4Addr::LOCALHOST, Self::EGRESS_PORT).into(),
+            guard: AddressGuard::default(),
+            resolvers: Vec::new(),
+        }
+    }
+}
