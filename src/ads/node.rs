@@ -1,0 +1,57 @@
+//! Who a client says it is.
+
+use super::wire::WireNode;
+use std::fmt;
+
+/// What the server keeps of a client's node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `node.id`: a label; it proves nothing.
+    pub id: String,
+    /// `node.cluster`.
+    pub cluster: String,
+    /// `envoy`, or the name of another xDS client.
+    pub user_agent: String,
+    /// The client's version, where it tells.
+    pub version: Option<UserAgentVersion>,
+}
+
+/// A client's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserAgentVersion {
+    /// Major.
+    pub major: u32,
+    /// Minor.
+    pub minor: u32,
+    /// Patch.
+    pub patch: u32,
+}
+
+impl fmt::Display for UserAgentVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// Longest name that is kept; a client's bytes end up in logs and status.
+const MAX_NAME: usize = 256;
+
+impl From<WireNode> for Node {
+    fn from(wire: WireNode) -> Self {
+        let version = wire.user_agent_build_version.and_then(|build| build.version);
+        Self {
+            id: bounded(&wire.id),
+            cluster: bounded(&wire.cluster),
+            user_agent: bounded(&wire.user_agent_name),
+            version: version.map(|version| UserAgentVersion {
+                major: version.major_number,
+                minor: version.minor_number,
+                patch: version.patch,
+            }),
+        }
+    }
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().take(MAX_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
