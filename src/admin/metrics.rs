@@ -1,0 +1,107 @@
+//! The state as OpenMetrics. Labels are bounded: never hosts, never node names.
+
+use super::{StatusSource, status::in_sync};
+use crate::snapshot::ResourceKind;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+use std::{collections::BTreeMap, fmt, time::UNIX_EPOCH};
+
+/// Reads the state at each scrape.
+#[derive(Debug)]
+pub(super) struct StateCollector(pub(super) StatusSource);
+
+impl Collector for StateCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Self(source) = self;
+        let published = source.store.current();
+        let edit = published.as_ref().map(|published| published.edit.number());
+        let allowlist = source.allowlist();
+        let rejected = allowlist.files.iter().filter(|file| !file.in_force).count();
+        let sidecars = source.fleet.sidecars();
+
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let metric = ConstGauge::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        };
+        gauge("ready", "Whether resources are served", f64::from(u8::from(published.is_some())))?;
+        gauge("allowlist_entries", "Entries in force", count(allowlist.entries))?;
+        gauge("allowlist_files", "Allowlist files", count(allowlist.files.len()))?;
+        gauge("allowlist_files_rejected", "Files whose newest content is not in force", count(rejected))?;
+        let applied = allowlist.applied_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        if let Some(applied) = applied {
+            gauge(
+                "allowlist_applied_timestamp_seconds",
+                "When the newest edit came into force",
+                applied.as_secs_f64(),
+            )?;
+        }
+
+        let mut by_protocol = BTreeMap::from([("delta", 0), ("sotw", 0)]);
+        for (_, sidecar) in &sidecars {
+            *by_protocol.entry(sidecar.info.protocol).or_default() += 1;
+        }
+        let family = encoder.encode_descriptor("sidecars", "Connected sidecars", None, MetricType::Gauge)?;
+        labelled_gauges(family, "protocol", by_protocol)?;
+        let behind = sidecars.iter().filter(|(_, one)| !in_sync(one, edit)).count();
+        let metric = ConstGauge::new(count(behind));
+        let help = "Connected sidecars that have not accepted everything that is served";
+        metric.encode(encoder.encode_descriptor("sidecars_behind", help, None, MetricType::Gauge)?)?;
+        let rejecting = ResourceKind::ALL.map(|kind| {
+            let has_nack = |(_, one): &&(_, crate::fleet::Sidecar)| {
+                one.kinds.get(kind.as_str()).is_some_and(|state| state.nack.is_some())
+            };
+            (kind.as_str(), sidecars.iter().filter(has_nack).count())
+        });
+        let help = "Connected sidecars that rejected the newest resources of a type";
+        let family = encoder.encode_descriptor("sidecars_rejecting", help, None, MetricType::Gauge)?;
+        labelled_gauges(family, "type", rejecting)?;
+
+        let counts = ResourceKind::ALL.map(|kind| (kind.as_str(), source.fleet.counts(kind.as_str())));
+        let responses = counts.map(|(kind, counts)| (kind, counts.sent));
+        let family = encoder.encode_descriptor(
+            "xds_responses",
+            "Discovery responses sent",
+            None,
+            MetricType::Counter,
+        )?;
+        labelled_counters(family, "type", responses)?;
+        let acks = counts.map(|(kind, counts)| (kind, counts.acked));
+        let family =
+            encoder.encode_descriptor("xds_acks", "Responses accepted", None, MetricType::Counter)?;
+        labelled_counters(family, "type", acks)?;
+        let nacks = counts.map(|(kind, counts)| (kind, counts.nacked));
+        let family =
+            encoder.encode_descriptor("xds_nacks", "Responses rejected", None, MetricType::Counter)?;
+        labelled_counters(family, "type", nacks)
+    }
+}
+
+fn labelled_gauges(
+    mut family: MetricEncoder<'_>,
+    label: &str,
+    values: impl IntoIterator<Item = (&'static str, usize)>,
+) -> fmt::Result {
+    for (value, count_of) in values {
+        ConstGauge::new(count(count_of)).encode(family.encode_family(&[(label, value)])?)?;
+    }
+    Ok(())
+}
+
+fn labelled_counters(
+    mut family: MetricEncoder<'_>,
+    label: &str,
+    values: impl IntoIterator<Item = (&'static str, u64)>,
+) -> fmt::Result {
+    for (value, total) in values {
+        ConstCounter::new(total).encode(family.encode_family(&[(label, value)])?)?;
+    }
+    Ok(())
+}
+
+/// Gauges are floating point; counts here are far below where that loses anything.
+fn count(value: usize) -> f64 {
+    f64::from(u32::try_from(value).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,19 @@
+//! Shows what the control plane does: HTTP, gRPC and metrics over one view of the state.
+//!
+//! Must not change anything: it reads the fleet, the snapshot and the state of the files.
+
+mod grpc;
+mod http;
+mod metrics;
+mod status;
+
+/// The admin API, generated from `proto/`.
+#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all)]
+#[allow(clippy::disallowed_types, unused_qualifications, unnameable_types)]
+pub mod proto {
+    tonic::include_proto!("exeat.admin.v1");
+}
+
+pub use grpc::AdminService;
+pub use http::router;
+pub use status::{AllowlistState, StatusSource};

@@ -1,0 +1,81 @@
+//! Counters that live as long as the process. What can be read off the current state is not here: see `admin`.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
+
+/// How an edit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EditOutcome {
+    /// It is in force.
+    Applied,
+    /// It has errors; what was enforced before is kept.
+    Rejected,
+}
+
+impl EncodeLabelValue for EditOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+        })
+    }
+}
+
+/// Labels of edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EditLabels {
+    /// How it ended.
+    pub outcome: EditOutcome,
+}
+
+/// Upper bounds in seconds: an edit is normally live within a few milliseconds.
+const LIVE_BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// Shared counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    edits: Family<EditLabels, Counter>,
+    live: Histogram,
+}
+
+impl Metrics {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { edits: Family::default(), live: Histogram::new(LIVE_BUCKETS) }
+    }
+
+    /// Puts the counters into a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("allowlist_edits", "Edits of the allowlist files", self.edits.clone());
+        registry.register_with_unit(
+            "edit_live",
+            "Time from noticing an edit until the last connected sidecar accepted it",
+            Unit::Seconds,
+            self.live.clone(),
+        );
+    }
+
+    /// Counts an edit.
+    pub fn edit(&self, outcome: EditOutcome) {
+        self.edits.get_or_create(&EditLabels { outcome }).inc();
+    }
+
+    /// Records how long an edit took to be live everywhere.
+    pub fn live(&self, after: Duration) {
+        self.live.observe(after.as_secs_f64());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,126 @@
+//! When an edit is live: the one log line that says what changed, where, and after how long.
+
+use crate::{
+    fleet::{Fleet, SessionId, Sidecar},
+    metrics::Metrics,
+    policy::PolicyDiff,
+};
+use std::time::{Duration, Instant};
+
+/// After this the line says who has not answered.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An edit on its way.
+#[derive(Debug)]
+pub(super) struct Edit {
+    pub(super) number: u64,
+    pub(super) noticed: Instant,
+    pub(super) entries: usize,
+    pub(super) change: PolicyDiff,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    live: usize,
+    last: Option<Instant>,
+    rejected: Vec<String>,
+    silent: Vec<String>,
+}
+
+/// Waits until every sidecar that was connected when the edit was published has answered, and logs.
+pub(super) async fn report(fleet: Fleet, metrics: Metrics, edit: Edit) {
+    let mut changes = fleet.changes();
+    let at_start: Vec<SessionId> = fleet.sidecars().into_iter().map(|(id, _)| id).collect();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        changes.mark_unchanged();
+        let progress = progress(&fleet.sidecars(), &at_start, edit.number);
+        let timed_out = tokio::time::Instant::now() >= until;
+        if progress.silent.is_empty() || timed_out {
+            log(&edit, &progress, &metrics);
+            return;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(until) => {}
+        }
+    }
+}
+
+fn progress(sidecars: &[(SessionId, Sidecar)], at_start: &[SessionId], edit: u64) -> Progress {
+    let mut progress = Progress::default();
+    for (id, sidecar) in sidecars {
+        if !at_start.contains(id) {
+            continue;
+        }
+        match sidecar.live {
+            // A newer edit contains this one.
+            Some((live, when)) if live >= edit => {
+                progress.live += 1;
+                progress.last = progress.last.max(Some(when));
+            }
+            _ if sidecar.kinds.values().any(|kind| {
+                kind.nack.as_ref().is_some_and(|nack| kind.sent.as_ref() == Some(&nack.version))
+            }) =>
+            {
+                progress.rejected.push(sidecar.info.node_id.clone());
+            }
+            _ => progress.silent.push(sidecar.info.node_id.clone()),
+        }
+    }
+    progress
+}
+
+fn log(edit: &Edit, progress: &Progress, metrics: &Metrics) {
+    let Edit { change, entries, .. } = edit;
+    let Progress { live, rejected, silent, last } = progress;
+    let all = live + rejected.len() + silent.len();
+    let after = last.map(|last| last.saturating_duration_since(edit.noticed));
+    let milliseconds = after.map_or(0.0, |after| (after.as_secs_f64() * 10_000.0).round() / 10.0);
+    let (added, removed) = (change.added.len(), change.removed.len());
+    if !rejected.is_empty() || !silent.is_empty() {
+        let (rejected, silent) = (names(rejected), names(silent));
+        tracing::warn!(
+            added,
+            removed,
+            entries,
+            live,
+            sidecars = all,
+            rejected,
+            silent,
+            "allowlist edit: {change}; live on {live} of {all} sidecars"
+        );
+    } else if all == 0 {
+        tracing::info!(
+            added,
+            removed,
+            entries,
+            live,
+            sidecars = all,
+            "allowlist edit: {change}; no sidecar is connected"
+        );
+    } else {
+        if let Some(after) = after {
+            metrics.live(after);
+        }
+        tracing::info!(
+            added,
+            removed,
+            entries,
+            live,
+            sidecars = all,
+            milliseconds,
+            "allowlist edit: {change}; live on {live} of {all} sidecars after {milliseconds} ms"
+        );
+    }
+}
+
+/// A few names, for one log line.
+fn names(all: &[String]) -> String {
+    const NAMED: usize = 8;
+    let mut text = all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if all.len() > NAMED {
+        text.push_str(&format!(" and {} more", all.len() - NAMED));
+    }
+    text
+}

@@ -1,0 +1,154 @@
+//! Wiring: the one place that sees all parts.
+
+mod config;
+mod convergence;
+mod gate;
+mod listen;
+mod pipeline;
+mod signals;
+
+pub use config::{ServerConfig, XdsListen};
+pub use signals::interrupted;
+
+use crate::{
+    admin::{self, AdminService, AllowlistState, StatusSource, proto::admin_server::AdminServer},
+    ads::AdsService,
+    envoy::XdsEndpoint,
+    fleet::Fleet,
+    metrics::Metrics,
+    snapshot::Store,
+};
+use anyhow::Context;
+use pipeline::Pipeline;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::{server::NamedService, transport::Server as GrpcServer};
+use tonic_health::server::HealthReporter;
+
+/// HTTP/2 pings to clients, so that half-open connections do not stay for ever.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams end by themselves on shutdown; connections that do not are dropped after this.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Server {
+    xds: XdsEndpoint,
+    admin: SocketAddr,
+    fleet: Fleet,
+    shutdown: CancellationToken,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Server {
+    /// Reads the allowlists, binds the sockets and begins to serve. Fails only if a socket cannot be bound: without a
+    /// valid allowlist it serves nothing and goes on watching.
+    pub async fn start(config: ServerConfig) -> anyhow::Result<Self> {
+        let xds_socket = listen::Xds::bind(&config.xds).await?;
+        let admin_socket = tokio::net::TcpListener::bind(config.admin)
+            .await
+            .with_context(|| format!("cannot listen for admin HTTP on {}", config.admin))?;
+        let xds = xds_socket.endpoint()?;
+        let admin_address = admin_socket.local_addr()?;
+
+        let shutdown = CancellationToken::new();
+        let store = Arc::new(Store::new());
+        let fleet = Fleet::new();
+        let metrics = Metrics::new();
+        let (file_states, files) = watch::channel(AllowlistState::default());
+        let source = StatusSource { store: Arc::clone(&store), fleet: fleet.clone(), files };
+
+        // files → policy → resources → snapshot; the first policy is there before the first client.
+        let mut pipeline =
+            Pipeline::new(&config, Arc::clone(&store), fleet.clone(), metrics.clone(), file_states);
+        pipeline.load();
+
+        // snapshot → wire
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let ads = AdsService::new(Arc::clone(&store), fleet.clone(), gate::admit, shutdown.clone());
+        let grpc = GrpcServer::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(ads)
+            .add_service(AdminServer::new(AdminService::new(source.clone(), shutdown.clone())))
+            .add_service(health_service);
+
+        // The sockets are bound: clients that connect from here on are served.
+        tracing::info!(xds = %xds, admin = %admin_address, "exeat {} listens", env!("CARGO_PKG_VERSION"));
+        let mut tasks = JoinSet::new();
+        let until = shutdown.clone();
+        tasks.spawn(async move { xds_socket.serve(grpc, until).await });
+        let routes = admin::router(source, &metrics);
+        let until = shutdown.clone();
+        tasks.spawn(async move {
+            let server = axum::serve(admin_socket, routes).with_graceful_shutdown(until.cancelled_owned());
+            server.await.context("admin HTTP ended")
+        });
+        let until = shutdown.clone();
+        tasks.spawn(async move {
+            until.run_until_cancelled(pipeline.run()).await;
+            Ok(())
+        });
+        let until = shutdown.clone();
+        tasks.spawn(async move {
+            until.run_until_cancelled(report_health(health, store)).await;
+            Ok(())
+        });
+        Ok(Self { xds, admin: admin_address, fleet, shutdown, tasks })
+    }
+
+    /// Where sidecars connect.
+    #[must_use]
+    pub const fn xds(&self) -> &XdsEndpoint {
+        &self.xds
+    }
+
+    /// Where admin HTTP is.
+    #[must_use]
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub const fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Ends when a part has failed.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(error))) => error,
+            Some(Err(error)) => anyhow::Error::new(error).context("a part of the server crashed"),
+            Some(Ok(Ok(()))) | None => anyhow::anyhow!("a part of the server ended"),
+        }
+    }
+
+    /// Ends all streams, then the sockets. Sidecars go on with what they have.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_DEADLINE, all).await.is_err() {
+            tracing::warn!("connections were open at the end of the shutdown deadline and are dropped");
+        }
+    }
+}
+
+/// gRPC health follows readiness.
+async fn report_health(health: HealthReporter, store: Arc<Store>) {
+    let mut published = store.subscribe();
+    loop {
+        let status = match *published.borrow_and_update() {
+            Some(_) => tonic_health::ServingStatus::Serving,
+            None => tonic_health::ServingStatus::NotServing,
+        };
+        for service in ["", AdsService::NAME] {
+            health.set_service_status(service, status).await;
+        }
+        if published.changed().await.is_err() {
+            return;
+        }
+    }
+}

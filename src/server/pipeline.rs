@@ -1,0 +1,178 @@
+//! The forward path: files → policy → resources → snapshot.
+
+use super::{
+    ServerConfig,
+    convergence::{self, Edit},
+};
+use crate::{
+    admin::AllowlistState,
+    allowlist::{
+        Diagnostic, FileState, Found, FoundFile, Ledger, Loaded, MAX_BYTES, OneLine, Severity, Snippet,
+    },
+    envoy::{self, Profile},
+    fleet::Fleet,
+    metrics::{EditOutcome, Metrics},
+    policy::{Policy, PolicyDiff},
+    snapshot::{Snapshot, Store},
+    source::{Bundle, File, RootState, Watcher},
+    telemetry::{self, LogFormat},
+};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+use tokio::sync::watch;
+
+/// Owns the files' state and is the only one that publishes.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    watcher: Watcher,
+    ledger: Ledger,
+    profile: Profile,
+    log_format: LogFormat,
+    store: Arc<Store>,
+    fleet: Fleet,
+    metrics: Metrics,
+    states: watch::Sender<AllowlistState>,
+    policy: Option<Policy>,
+}
+
+impl Pipeline {
+    pub(super) fn new(
+        config: &ServerConfig,
+        store: Arc<Store>,
+        fleet: Fleet,
+        metrics: Metrics,
+        states: watch::Sender<AllowlistState>,
+    ) -> Self {
+        for range in config.profile.guard.lifted() {
+            tracing::warn!(%range, "allowed names may lead to {range}, which is a private or reserved range");
+        }
+        Self {
+            watcher: Watcher::new(config.allowlists.clone(), MAX_BYTES),
+            ledger: Ledger::default(),
+            profile: config.profile.clone(),
+            log_format: config.log_format,
+            store,
+            fleet,
+            metrics,
+            states,
+            policy: None,
+        }
+    }
+
+    /// Takes in what is on disk at the start.
+    pub(super) fn load(&mut self) {
+        let bundle = self.watcher.current().clone();
+        self.apply(&bundle, Instant::now());
+        if self.policy.is_none() {
+            tracing::error!("no resources are served until every allowlist file is valid; still watching");
+        }
+    }
+
+    /// Follows the files for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            let change = self.watcher.changed().await;
+            self.apply(&change.bundle, change.noticed);
+        }
+    }
+
+    fn apply(&mut self, bundle: &Bundle, noticed: Instant) {
+        let Loaded { policy, files } = self.ledger.apply(&found(bundle));
+        let before = self.states.borrow().files.clone();
+        self.tell(&before, &files);
+        let applied = policy.is_some_and(|policy| self.enforce(policy, noticed));
+        self.states.send_modify(|state| {
+            state.files = files;
+            state.entries = self.policy.as_ref().map_or(0, |policy| policy.rules().len());
+            if applied {
+                state.applied_at = Some(SystemTime::now());
+            }
+        });
+    }
+
+    /// Publishes a policy. Gives whether anything that is served changed.
+    fn enforce(&mut self, policy: Policy, noticed: Instant) -> bool {
+        if self.policy.as_ref() == Some(&policy) {
+            return false;
+        }
+        let previous = self.store.current();
+        let resources = envoy::compile(&policy, &self.profile);
+        let snapshot = Snapshot::new(resources, previous.as_ref().map(|published| &*published.snapshot));
+        let nothing = Policy::default();
+        let change = PolicyDiff::between(self.policy.as_ref().unwrap_or(&nothing), &policy);
+        let entries = policy.rules().len();
+        let first = self.policy.is_none();
+        self.policy = Some(policy);
+        let Some(published) = self.store.publish(snapshot) else { return false };
+        self.metrics.edit(EditOutcome::Applied);
+        tracing::debug!(entries, "published version {}", published.snapshot.version());
+        if first {
+            tracing::info!(entries, "serving {entries} allowlist entries");
+        } else {
+            let edit = Edit { number: published.edit.number(), noticed, entries, change };
+            tokio::spawn(convergence::report(self.fleet.clone(), self.metrics.clone(), edit));
+        }
+        true
+    }
+
+    /// Logs what is newly wrong with the files, and what is mended.
+    fn tell(&self, before: &[FileState], now: &[FileState]) {
+        for file in now {
+            let old = before.iter().find(|old| old.path == file.path);
+            if old == Some(file) {
+                continue;
+            }
+            file.diagnostics.iter().for_each(|found| self.log(found));
+            if !file.in_force {
+                self.metrics.edit(EditOutcome::Rejected);
+                if self.policy.is_some() {
+                    let path = &file.path;
+                    tracing::error!(%path, "{path} is not applied; what it allowed before stays in force");
+                }
+            } else if old.is_some_and(|old| !old.in_force) {
+                let path = &file.path;
+                tracing::info!(%path, "{path} is valid again");
+            }
+        }
+    }
+
+    fn log(&self, found: &Diagnostic) {
+        let (line, column) = found.span.as_ref().map_or((0, 0), |span| (span.line, span.column));
+        let path = &found.source.path;
+        let (code, help) = (found.code, found.help.as_deref().unwrap_or_default());
+        match (self.log_format, found.severity) {
+            (LogFormat::Text, severity) => {
+                let snippet = Snippet { diagnostic: found, colour: telemetry::colour() };
+                match severity {
+                    Severity::Error => tracing::error!("{}\n{snippet}", found.place()),
+                    Severity::Warning => tracing::warn!("{}\n{snippet}", found.place()),
+                }
+            }
+            (LogFormat::Json, Severity::Error) => {
+                tracing::error!(%path, line, column, code, help, "{}", OneLine(found));
+            }
+            (LogFormat::Json, Severity::Warning) => {
+                tracing::warn!(%path, line, column, code, help, "{}", OneLine(found));
+            }
+        }
+    }
+}
+
+/// The disk's terms in the ledger's terms.
+fn found(bundle: &Bundle) -> Vec<Found> {
+    let file = |file: &File| FoundFile {
+        path: file.path.to_string_lossy().into(),
+        label: Arc::clone(&file.label),
+        content: file.content.clone().map_err(|error| error.to_string()),
+    };
+    let roots = bundle.roots.iter().map(|root| Found {
+        path: root.path.to_string_lossy().into(),
+        files: match &root.state {
+            RootState::Files(files) => Ok(files.iter().map(file).collect()),
+            RootState::Unreadable(why) => Err(why.to_string()),
+        },
+    });
+    roots.collect()
+}
