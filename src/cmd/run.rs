@@ -1,0 +1,187 @@
+//! `exeat run`: a control plane, an Envoy, and perhaps a command behind it.
+
+use super::{FAILED, proxy_env};
+use crate::{
+    cli::{RunArgs, ServeArgs},
+    envoy::Bootstrap,
+    fleet::{Fleet, Sidecar},
+    server::{Server, interrupted},
+    sidecar::{self, LocalEnvoy},
+};
+use anyhow::{Context, bail};
+use std::{
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{ExitCode, ExitStatus, Stdio},
+    time::Duration,
+};
+use tokio::process::Child;
+
+/// What `run` creates where there is no allowlist.
+const SAMPLE: &str = include_str!("sample.yaml");
+/// The node id of the local sidecar.
+const NODE_ID: &str = "local";
+/// From a policy in force to an open proxy port.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How often to try a port that is about to open.
+const PORT_POLL: Duration = Duration::from_millis(10);
+
+pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    create_sample(&args.serve)?;
+    let envoy = sidecar::find(args.envoy.as_deref()).await?;
+    let mut config = args.serve.config()?;
+    config.profile.egress = with_port(config.profile.egress)?;
+    let proxy = config.profile.egress;
+    let mut server = Server::start(config).await?;
+    let directory = tempfile::Builder::new().prefix("exeat-").tempdir()?;
+    let bootstrap = Bootstrap {
+        node_id: NODE_ID.to_owned(),
+        node_cluster: NODE_ID.to_owned(),
+        xds: server.xds().clone(),
+        admin_socket: directory.path().join("admin.sock"),
+    };
+    // The command owns standard output.
+    let log = if args.command.is_empty() { Stdio::inherit() } else { io::stderr().into() };
+    let mut envoy = LocalEnvoy::start(&envoy, &bootstrap, directory.path(), log)?;
+    let outcome = tokio::select! {
+        outcome = work(args, proxy, server.fleet().clone()) => outcome,
+        status = envoy.ended() => Err(anyhow::anyhow!("Envoy ended by itself: {}", status?)),
+        error = server.failed() => Err(error),
+    };
+    envoy.stop().await;
+    server.stop().await;
+    outcome
+}
+
+async fn work(args: &RunArgs, proxy: SocketAddr, fleet: Fleet) -> anyhow::Result<ExitCode> {
+    let Some((program, arguments)) = args.command.split_first() else {
+        let ready = async {
+            ready(proxy, &fleet, None).await?;
+            tracing::info!("the proxy is ready: try curl -x http://{proxy} https://api.github.com/zen");
+            std::future::pending::<anyhow::Result<ExitCode>>().await
+        };
+        return tokio::select! {
+            outcome = ready => outcome,
+            signal = interrupted() => Ok(signal.map(|()| ExitCode::SUCCESS)?),
+        };
+    };
+    tokio::select! {
+        result = ready(proxy, &fleet, Some(READY_WITHIN)) => result?,
+        signal = interrupted() => return Ok(signal.map(|()| ExitCode::from(FAILED))?),
+    }
+    let variables = proxy_env::variables(proxy, std::env::var_os("JAVA_TOOL_OPTIONS"));
+    let mut command = tokio::process::Command::new(program)
+        .args(arguments)
+        .envs(variables)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.to_string_lossy()))?;
+    wait(&mut command).await.map(exit_code)
+}
+
+/// Waits for the command. A terminal sends Ctrl-C to it as well; a signal for this process alone is passed on.
+async fn wait(command: &mut Child) -> anyhow::Result<ExitStatus> {
+    loop {
+        tokio::select! {
+            status = command.wait() => return Ok(status?),
+            signal = interrupted() => {
+                signal?;
+                sidecar::terminate(command);
+            }
+        }
+    }
+}
+
+/// As shells do: 128 and the signal's number.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED))
+}
+
+/// Ends when the sidecar has the policy and its port is open.
+async fn ready(proxy: SocketAddr, fleet: &Fleet, within: Option<Duration>) -> anyhow::Result<()> {
+    let open = async {
+        let mut changes = fleet.changes();
+        loop {
+            changes.mark_unchanged();
+            let sidecars = fleet.sidecars();
+            if let Some(words) = sidecars.iter().find_map(|(_, sidecar)| rejection(sidecar)) {
+                bail!("Envoy refused its configuration: {words}");
+            }
+            if sidecars.iter().any(|(_, sidecar)| sidecar.live.is_some()) {
+                break;
+            }
+            changes.changed().await?;
+        }
+        while tokio::net::TcpStream::connect(proxy).await.is_err() {
+            tokio::time::sleep(PORT_POLL).await;
+        }
+        Ok(())
+    };
+    match within {
+        None => open.await,
+        Some(within) => tokio::time::timeout(within, open)
+            .await
+            .context("the proxy did not get ready: see the messages above; is the allowlist valid?")?,
+    }
+}
+
+fn rejection(sidecar: &Sidecar) -> Option<String> {
+    sidecar.kinds.values().find_map(|kind| kind.nack.as_ref()).map(|nack| nack.message.clone())
+}
+
+/// Chooses a free port where the operator left it open.
+fn with_port(mut address: SocketAddr) -> anyhow::Result<SocketAddr> {
+    if address.port() == 0 {
+        let probe = std::net::TcpListener::bind(address)?;
+        address.set_port(probe.local_addr()?.port());
+    }
+    Ok(address)
+}
+
+/// Writes a commented allowlist where there is none at the default place.
+fn create_sample(args: &ServeArgs) -> anyhow::Result<()> {
+    let [path] = args.allowlists.as_slice() else { return Ok(()) };
+    // Only at the default place: a mistyped path must not allow the sample's hosts.
+    if path != Path::new(ServeArgs::DEFAULT_ALLOWLIST) || is_there(path) {
+        return Ok(());
+    }
+    let mut file = fs::File::create_new(path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.write_all(SAMPLE.as_bytes())?;
+    tracing::info!("created {} with a few hosts: edit it while this runs", path.display());
+    Ok(())
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allowlist::{FileText, parse};
+
+    #[test]
+    fn the_sample_is_valid() {
+        let file = FileText {
+            path: "allowlist.yaml".into(),
+            label: "allowlist.yaml".into(),
+            bytes: SAMPLE.as_bytes().into(),
+        };
+        let parsed = parse(&file);
+        assert_eq!(parsed.diagnostics, []);
+        assert!(!parsed.entries.unwrap().entries.is_empty());
+    }
+
+    #[test]
+    fn a_sample_is_written_only_where_nothing_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        fs::write(&path, "- a.com\n").unwrap();
+        assert!(is_there(&path));
+        assert!(!is_there(&directory.path().join("b.yaml")));
+    }
+}
