@@ -1,4 +1,70 @@
-//! exeat turns allowlist files into live egress policy on Envoy sidecars.
+//! **exeat** turns allowlist files into live egress policy on Envoy sidecars. This page is its architecture.
+//!
+//! # One way
+//!
+//! ```text
+//!  *.yaml ─► source ─► allowlist ─► policy ─► envoy ─► snapshot ─► ads ─► gRPC (ADS: SotW + delta) ─► Envoy
+//!            (bytes)   (typed,     (meaning)  (protos)  (frozen    (per-stream                          │
+//!                       places)       │                  bytes)      state)                             │
+//!                                     │ decide()                       │ ack / nack ◄───────────────────┘
+//!                                     ▼                                ▼
+//!                                 the oracle                         fleet ─► admin (HTTP, gRPC, metrics): reads only
+//! ```
+//!
+//! What a file says flows to the right and nothing flows back: what sidecars answer ends in the [`fleet`], which status,
+//! metrics and the log read, and which nothing that is served depends on.
+//!
+//! | module | is | must not know |
+//! |---|---|---|
+//! | [`policy`] | what is allowed, and the reference decision | YAML, files, Envoy, clocks |
+//! | [`source`] | what is on disk, now and after each edit | YAML, policy |
+//! | [`allowlist`] | from text to policy, every mistake at its place; the last good content of each file | files, Envoy, clocks |
+//! | [`envoy`] | from policy to Envoy resources, equal to the byte on every replica | YAML, streams, versions |
+//! | [`snapshot`] | resources as frozen bytes with content-hash versions | streams, clients, policy |
+//! | [`ads`] | the xDS protocol: pure machines, and the stream that drives one | policy, how bytes were made |
+//! | [`fleet`] | who is connected and has accepted what | gRPC, HTTP, policy |
+//! | [`admin`] | the one view of it all | how to change anything |
+//! | [`server`] | the wiring: the one place that sees all | |
+//! | [`sidecar`] | an Envoy on this machine: found, started, stopped | policy |
+//! | [`cli`], [`cmd`] | flags; one module for each command | |
+//!
+//! `tests/it/architecture.rs` fails on an import against these arrows, and on a file of more than 400 lines.
+//!
+//! # Invariants
+//!
+//! * **Nothing right of `policy` can widen it.** The default of [`envoy::compile`] is 403; a missing rule can only deny.
+//! * **Nothing left of `ads` knows that clients exist.**
+//! * **A bad edit changes nothing.** [`allowlist::Ledger`] keeps each file's last good content; until every file has been
+//!   good once there is no policy, no snapshot, and clients are answered UNAVAILABLE, because an empty set would delete
+//!   everything they have.
+//! * **An edit changes one resource.** The listener and the cluster depend on flags only; the route table is the policy.
+//!   Envoy swaps a route table without touching a connection.
+//! * **Versions are hashes of bytes**, and bytes are a function of the input, so replicas and restarts agree and a
+//!   sidecar that comes back is sent nothing it has.
+//! * **Nothing queues.** A response is computed when HTTP/2 can take it; the newest snapshot wins; resource bytes are
+//!   shared by all streams.
+//! * **A peer's bytes cannot panic us**: no `unwrap`, `expect` or indexing outside tests (clippy enforces it).
+//!
+//! # Follow one edit
+//!
+//! 1. [`source::Watcher`] hears of a rename or a closed file, scans, and finds different bytes.
+//! 2. `server::pipeline` gives them to the [`allowlist::Ledger`], which parses what changed and combines a
+//!    [`policy::Policy`].
+//! 3. [`envoy::compile`] makes resources of it, [`snapshot::Snapshot::new`] encodes them, sharing what is unchanged, and
+//!    [`snapshot::Store::publish`] wakes all streams.
+//! 4. Each stream in `ads::stream` polls its [`ads::Machine`], which compares what its client has and gives a response:
+//!    a small head, and the shared bytes.
+//! 5. The ACK settles the response; when a machine is in sync, the stream tells the [`fleet`].
+//! 6. `server::convergence` sees that the last sidecar is live and writes the one log line.
+//!
+//! # Ports
+//!
+//! | what | default |
+//! |---|---|
+//! | egress proxy (Envoy's listener) | 127.0.0.1:10000 |
+//! | xDS, admin gRPC, gRPC health | 127.0.0.1:18000, or a unix socket |
+//! | admin HTTP | 127.0.0.1:18001 |
+//! | Envoy's admin | a unix socket of mode 0600 |
 
 pub mod admin;
 pub mod ads;
