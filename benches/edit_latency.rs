@@ -141,7 +141,9 @@ impl Probe {
     }
 
     fn denied(&mut self) -> bool {
-        self.stream.write_all(format!("GET http://{TOGGLED}/ HTTP/1.1\r\nhost: {TOGGLED}\r\n\r\n").as_bytes()).unwrap();
+        self.stream
+            .write_all(format!("GET http://{TOGGLED}/ HTTP/1.1\r\nhost: {TOGGLED}\r\n\r\n").as_bytes())
+            .unwrap();
         let (mut code, mut length) = (String::new(), 0);
         self.reader.read_line(&mut code).unwrap();
         loop {
@@ -179,7 +181,13 @@ fn save(path: &Path, text: &str, how: Save) {
 }
 
 /// Toggles the host; gives the time of each edit, and when it was saved.
-fn edits(probe: &mut Probe, path: &Path, texts: [&str; 2], how: Save, count: usize) -> Vec<(SystemTime, Duration)> {
+fn edits(
+    probe: &mut Probe,
+    path: &Path,
+    texts: [&str; 2],
+    how: Save,
+    count: usize,
+) -> Vec<(SystemTime, Duration)> {
     let mut times = Vec::new();
     for edit in 0..count {
         let add = edit % 2 == 1;
@@ -208,7 +216,8 @@ fn percentile(times: &mut [Duration], percent: usize) -> f64 {
 fn envoy() -> PathBuf {
     std::env::var_os("ENVOY_BIN").map_or_else(
         || {
-            let target = Path::new(env!("CARGO_BIN_EXE_exeat")).ancestors().nth(2).unwrap().join("test-tools");
+            let target =
+                Path::new(env!("CARGO_BIN_EXE_exeat")).ancestors().nth(2).unwrap().join("test-tools");
             exeat::sidecar::install(&target).unwrap()
         },
         PathBuf::from,
@@ -236,7 +245,14 @@ struct Exeat {
 fn start_exeat(list: &Path, resolver: SocketAddr, log: &str) -> Exeat {
     let mut child = Command::new(env!("CARGO_BIN_EXE_exeat"))
         .args(["serve", "--log-format", "json", "--log", log, "--xds-listen", "127.0.0.1:11013"])
-        .args(["--egress-listen", EXEAT_PROXY, "--admin-listen", ADMIN, "--dns-resolver", &resolver.to_string()])
+        .args([
+            "--egress-listen",
+            EXEAT_PROXY,
+            "--admin-listen",
+            ADMIN,
+            "--dns-resolver",
+            &resolver.to_string(),
+        ])
         .arg("--allowlist")
         .arg(list)
         .stderr(Stdio::piped())
@@ -266,7 +282,13 @@ fn ours(saved: SystemTime, published: &[f64]) -> Option<Duration> {
     Some(Duration::from_secs_f64(next - saved))
 }
 
-fn row(entries: usize, what: &str, times: &mut [Duration], ours: Option<&mut Vec<Duration>>, reference: Option<f64>) -> f64 {
+fn row(
+    entries: usize,
+    what: &str,
+    times: &mut [Duration],
+    ours: Option<&mut Vec<Duration>>,
+    reference: Option<f64>,
+) -> f64 {
     let (median, p99) = (percentile(times, 50), percentile(times, 99));
     let ours = ours.map_or_else(String::new, |ours| format!("{:.1}", percentile(ours, 50)));
     let ratio = reference.map_or_else(|| "1".to_owned(), |reference| format!("{:.2}", median / reference));
@@ -276,7 +298,8 @@ fn row(entries: usize, what: &str, times: &mut [Duration], ours: Option<&mut Vec
 
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<f64> = stat.rsplit(')').next().unwrap().split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect();
+    let fields: Vec<f64> =
+        stat.rsplit(')').next().unwrap().split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect();
     // utime and stime in ticks of 10 ms (proc(5), fields 14 and 15).
     (fields[11] + fields[12]) / 100.0
 }
@@ -324,7 +347,8 @@ fn main() {
         for (how, what) in [(Save::Rename, "exeat, rename"), (Save::InPlace, "exeat, in place")] {
             let measured = edits(&mut probe, &path, [&texts[0], &texts[1]], how, EDITS);
             let published = exeat.published.lock().unwrap().clone();
-            let mut ours: Vec<_> = measured.iter().filter_map(|(saved, _)| ours(*saved, &published)).collect();
+            let mut ours: Vec<_> =
+                measured.iter().filter_map(|(saved, _)| ours(*saved, &published)).collect();
             let mut times: Vec<_> = measured.into_iter().map(|(_, time)| time).collect();
             row(size, what, &mut times, Some(&mut ours), Some(reference));
         }

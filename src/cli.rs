@@ -58,6 +58,9 @@ pub struct ServeArgs {
     /// Admin HTTP: /healthz /readyz /metrics /status.
     #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = Self::DEFAULT_ADMIN)]
     pub admin_listen: SocketAddr,
+    /// Let other machines use admin HTTP without encryption: anyone who reaches the port can read the status.
+    #[arg(long, env = "EXEAT_INSECURE_PLAINTEXT_ADMIN")]
+    pub insecure_plaintext_admin: bool,
     /// Where every sidecar listens for proxy clients.
     #[arg(long, env = "EXEAT_EGRESS_LISTEN", value_name = "IP:PORT", default_value_t = Profile::default().egress)]
     pub egress_listen: SocketAddr,
@@ -87,6 +90,13 @@ impl ServeArgs {
                 "xDS on {} would be readable for anyone who reaches it: listen on loopback or unix:PATH, or say \
                  --insecure-plaintext-xds",
                 self.xds_listen
+            );
+        }
+        if !self.admin_listen.ip().is_loopback() && !self.insecure_plaintext_admin {
+            anyhow::bail!(
+                "admin HTTP on {} would be readable for anyone who reaches it: listen on loopback, or say \
+                 --insecure-plaintext-admin",
+                self.admin_listen
             );
         }
         Ok(ServerConfig {
@@ -157,5 +167,7 @@ mod tests {
         let error = config(&["--xds-listen", "0.0.0.0:18000"]).unwrap_err().to_string();
         assert!(error.contains("--insecure-plaintext-xds"), "{error}");
         assert!(config(&["--xds-listen", "0.0.0.0:18000", "--insecure-plaintext-xds"]).is_ok());
+        assert!(config(&["--admin-listen", "[::]:18001"]).is_err());
+        assert!(config(&["--admin-listen", "[::]:18001", "--insecure-plaintext-admin"]).is_ok());
     }
 }

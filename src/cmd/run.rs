@@ -3,7 +3,7 @@
 use super::{FAILED, proxy_env};
 use crate::{
     cli::{RunArgs, ServeArgs},
-    envoy::Bootstrap,
+    envoy::{Bootstrap, ResourceKind},
     fleet::{Fleet, Sidecar},
     server::{Server, interrupted},
     sidecar::{self, LocalEnvoy},
@@ -111,7 +111,7 @@ async fn ready(proxy: SocketAddr, fleet: &Fleet, within: Option<Duration>) -> an
             if let Some(words) = sidecars.iter().find_map(|(_, sidecar)| rejection(sidecar)) {
                 bail!("Envoy refused its configuration: {words}");
             }
-            if sidecars.iter().any(|(_, sidecar)| sidecar.live.is_some()) {
+            if sidecars.iter().any(|(_, sidecar)| has_policy(sidecar)) {
                 break;
             }
             changes.changed().await?;
@@ -127,6 +127,13 @@ async fn ready(proxy: SocketAddr, fleet: &Fleet, within: Option<Duration>) -> an
             .await
             .context("the proxy did not get ready: see the messages above; is the allowlist valid?")?,
     }
+}
+
+/// Envoy asks for one type after the other; routes come last. The open port alone proves nothing: it may be another's.
+fn has_policy(sidecar: &Sidecar) -> bool {
+    let accepted =
+        |kind: ResourceKind| sidecar.kinds.get(kind.as_str()).is_some_and(|state| state.acked.is_some());
+    accepted(ResourceKind::Listener) && accepted(ResourceKind::RouteConfiguration)
 }
 
 fn rejection(sidecar: &Sidecar) -> Option<String> {

@@ -39,3 +39,14 @@ fn a_wrong_address_is_explained() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("write HOST:PORT or unix:/path/to/socket"));
 }
+
+/// The example that people copy is what the command prints. `UPDATE=1` writes it anew.
+#[test]
+fn the_example_is_up_to_date() {
+    let output = exeat().args(["bootstrap", "--node-id", "agent-1"]).output().unwrap();
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bootstrap.yaml");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &output.stdout).unwrap();
+    }
+    assert_eq!(fs::read_to_string(path).unwrap(), String::from_utf8(output.stdout).unwrap());
+}

@@ -26,14 +26,15 @@ fn a_command_runs_behind_the_proxy_and_gives_its_exit_code() {
     // `localhost.test` has no address here; a literal is no entry. The hosts that curl asks for are judged by name.
     fs::write(directory.path().join("allowlist.yaml"), format!("- a.test:{}\n", upstream.port())).unwrap();
     let dns = crate::support::Dns::start(block.host(3), block.host(2));
+    let with_dns = || {
+        let mut command = run(directory.path(), &block);
+        command
+            .args(["--allow-range", &format!("{}/32", block.host(2))])
+            .args(["--dns-resolver", &dns.address().to_string()]);
+        command
+    };
     let curl = |url: &str| -> Output {
-        run(directory.path(), &block)
-            .args([
-                "--allow-range",
-                &format!("{}/32", block.host(2)),
-                "--dns-resolver",
-                &dns.address().to_string(),
-            ])
+        with_dns()
             .args(["--", "curl", "-sS", "--fail", "-o", "/dev/null", "-w", "%{http_code}", url])
             .output()
             .unwrap()
@@ -45,6 +46,10 @@ fn a_command_runs_behind_the_proxy_and_gives_its_exit_code() {
         "{}",
         text(&output.stderr)
     );
+    let script =
+        format!("import urllib.request as u; print(u.urlopen('http://a.test:{}/').status)", upstream.port());
+    let output = with_dns().args(["--", "python3", "-c", &script]).output().unwrap();
+    assert_eq!(text(&output.stdout).trim(), "200", "{}", text(&output.stderr));
     let output = curl("http://evil.test/");
     assert_eq!(
         (output.status.code(), text(&output.stdout)),

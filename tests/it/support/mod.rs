@@ -49,6 +49,7 @@ impl Stack {
         let control_plane = ControlPlane::start(&block, &text, &all);
         let sidecar = Sidecar::start(&control_plane, "sidecar-1", bootstrap);
         control_plane.wait_in_sync(1);
+        wait_until("the proxy is open", || std::net::TcpStream::connect(block.egress()).is_ok());
         Self { upstream, dns, sidecar, control_plane, block }
     }
 
