@@ -1,7 +1,14 @@
 //! Log output.
 
-use std::io::{self, IsTerminal};
-use tracing_subscriber::EnvFilter;
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+};
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::format::{Writer, debug_fn},
+};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -21,10 +28,15 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), String> {
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr);
     let result = match format {
-        LogFormat::Text => builder.with_ansi(colour()).try_init(),
+        // Messages say everything; the fields beside them are for machines.
+        LogFormat::Text => builder.with_ansi(colour()).fmt_fields(debug_fn(message_only)).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     result.map_err(|error| error.to_string())
+}
+
+fn message_only(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() == "message" { write!(writer, "{value:?}") } else { Ok(()) }
 }
 
 /// Whether people are looking at standard error.

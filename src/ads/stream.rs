@@ -108,7 +108,8 @@ impl<M: Machine> Client<M> {
                 .filter(|node| !node.id.is_empty())
                 .ok_or_else(|| Status::invalid_argument("the first request must carry a node with an id"))?;
             (self.admission)(&node).map_err(|reason| {
-                tracing::error!(node = node.id, peer = self.peer, "refused a sidecar: {reason}");
+                let (id, peer) = (&node.id, &self.peer);
+                tracing::error!(node = id, peer, "refused sidecar {id} at {peer}: {reason}");
                 Status::failed_precondition(reason)
             })?;
             self.session = Some(self.fleet.open(self.info(node)));
@@ -121,12 +122,8 @@ impl<M: Machine> Client<M> {
         match event {
             Some(Event::Acked { kind, version }) => session.acked(kind.as_str(), &version),
             Some(Event::Nacked { kind, version, message }) => {
-                tracing::error!(
-                    node = session.node(),
-                    r#type = kind.as_str(),
-                    "a sidecar rejected {} and keeps what it had: {message}",
-                    kind.as_str()
-                );
+                let (node, r#type) = (session.node(), kind.as_str());
+                tracing::error!(node, r#type, "sidecar {node} rejected {}: {message}", r#type);
                 session.nacked(kind.as_str(), &version, message);
             }
             None => {}

@@ -44,6 +44,9 @@ impl Fleet {
     #[must_use]
     pub fn open(&self, info: SidecarInfo) -> Session {
         let node: Arc<str> = info.node_id.as_str().into();
+        let (peer, protocol) = (info.peer.clone(), info.protocol);
+        let version = info.version.as_deref().unwrap_or("unknown").to_owned();
+        tracing::info!(%node, peer, protocol, version, "sidecar {node} connected from {peer}, version {version}");
         let id = self.update(|state| state.open(info));
         Session { fleet: self.clone(), id, node }
     }
@@ -136,5 +139,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.fleet.update(|state| state.close(self.id));
+        let node = &self.node;
+        tracing::info!(%node, "sidecar {node} disconnected");
     }
 }

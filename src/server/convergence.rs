@@ -85,6 +85,12 @@ fn log(edit: &Edit, progress: &Progress, metrics: &Metrics) {
     let (added, removed) = (change.added.len(), change.removed.len());
     if !rejected.is_empty() || !silent.is_empty() {
         let (rejected, silent) = (names(rejected), names(silent));
+        let mut problems = String::new();
+        for (what, who) in [("rejected by", &rejected), ("no answer yet from", &silent)] {
+            if !who.is_empty() {
+                problems.push_str(&format!("; {what} {who}"));
+            }
+        }
         tracing::warn!(
             added,
             removed,
@@ -93,7 +99,7 @@ fn log(edit: &Edit, progress: &Progress, metrics: &Metrics) {
             sidecars = all,
             rejected,
             silent,
-            "allowlist edit: {change}; live on {live} of {all} sidecars"
+            "allowlist edit: {change}; live on {live} of {all} sidecars{problems}"
         );
     } else if all == 0 {
         tracing::info!(

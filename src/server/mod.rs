@@ -76,7 +76,11 @@ impl Server {
             .add_service(health_service);
 
         // The sockets are bound: clients that connect from here on are served.
-        tracing::info!(xds = %xds, admin = %admin_address, "exeat {} listens", env!("CARGO_PKG_VERSION"));
+        tracing::info!(
+            xds = %xds, admin = %admin_address,
+            "exeat {} listens: xDS on {xds}, admin on http://{admin_address}",
+            env!("CARGO_PKG_VERSION")
+        );
         let mut tasks = JoinSet::new();
         let until = shutdown.clone();
         tasks.spawn(async move { xds_socket.serve(grpc, until).await });

@@ -30,9 +30,9 @@ impl LocalEnvoy {
             .arg(&file)
             // Connections that an edit revokes end at once; denials show in the log at once.
             .args(["--drain-time-s", "0", "--file-flush-interval-msec", "100"])
-            .args(["--use-dynamic-base-id", "--log-level", "warning"])
-            // Each address range warns that CidrRange is a work in progress.
-            .args(["--component-log-level", "misc:error"])
+            // At level warning, each address range warns that CidrRange is a work in progress, and every stop of the
+            // control plane that the stream has ended.
+            .args(["--use-dynamic-base-id", "--log-level", "error"])
             .stdin(Stdio::null())
             .stdout(log)
             .kill_on_drop(true)
