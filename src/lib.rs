@@ -34,9 +34,9 @@
 //!
 //! * **Nothing right of `policy` can widen it.** The default of [`envoy::compile`] is 403; a missing rule can only deny.
 //! * **Nothing left of `ads` knows that clients exist.**
-//! * **A bad edit changes nothing.** [`allowlist::Ledger`] keeps each file's last good content; until every file has been
-//!   good once there is no policy, no snapshot, and clients are answered UNAVAILABLE, because an empty set would delete
-//!   everything they have.
+//! * **A bad edit changes nothing.** [`allowlist::Ledger`] keeps each file's last good content; at the start there is no
+//!   policy and no snapshot until every file is good, and clients are answered UNAVAILABLE, because an empty set would
+//!   delete everything they have.
 //! * **An edit changes one resource.** The listener and the cluster depend on flags only; the route table is the policy.
 //!   Envoy swaps a route table without touching a connection.
 //! * **Versions are hashes of bytes**, and bytes are a function of the input, so replicas and restarts agree and a

@@ -1,7 +1,8 @@
 //! Which files are in force: the last good content of each file, and what is wrong with the newest.
 //!
-//! A file that turns bad keeps what it allowed before, whatever happens to the others. Until every file has been good
-//! once there is no policy at all: serving the good part would deny what the bad part allowed before a restart.
+//! A file that turns bad keeps what it allowed before, whatever happens to the others. At the start there is no policy
+//! until every file is good: serving the good part would deny what the bad part allowed before a restart. Afterwards a
+//! new file that has never been good adds nothing, and holds nobody back.
 
 use super::{Diagnostic, FileEntries, FileText, Severity, combine, parse};
 use crate::policy::Policy;
@@ -41,7 +42,7 @@ pub struct FileState {
 /// What the files add up to.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// The policy; nothing until every file has been good once.
+    /// The policy; nothing before all files were good at once.
     pub policy: Option<Policy>,
     /// Every file, sorted by path.
     pub files: Vec<FileState>,
@@ -51,6 +52,8 @@ pub struct Loaded {
 #[derive(Debug, Default)]
 pub struct Ledger {
     kept: BTreeMap<Arc<str>, Kept>,
+    /// There has been a policy.
+    started: bool,
 }
 
 #[derive(Debug)]
@@ -78,9 +81,9 @@ impl Ledger {
                 Err(why) => self.lose(&root.path, why),
             }
         }
-        let complete = self.kept.values().all(|kept| kept.good.is_some()) && !self.kept.is_empty();
+        self.started |= !self.kept.is_empty() && self.kept.values().all(|kept| kept.good.is_some());
         Loaded {
-            policy: complete.then(|| combine(self.kept.values().filter_map(|kept| kept.good.as_ref()))),
+            policy: self.started.then(|| combine(self.kept.values().filter_map(|kept| kept.good.as_ref()))),
             files: self.kept.values().map(|kept| kept.state.clone()).collect(),
         }
     }
@@ -185,6 +188,15 @@ mod tests {
         assert!(ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Ok(""))])]).policy.is_none());
         let loaded = ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Ok("allow: []"))])]);
         assert_eq!(rules(&loaded), ["a:1=a.com"]);
+    }
+
+    #[test]
+    fn a_new_file_that_was_never_good_holds_nobody_back() {
+        let mut ledger = Ledger::default();
+        ledger.apply(&[root(&[("a", Ok("- a.com\n- b.com"))])]);
+        let loaded = ledger.apply(&[root(&[("a", Ok("- a.com")), ("new", Ok("- *"))])]);
+        assert_eq!(rules(&loaded), ["a:1=a.com"], "a removal is enforced at once");
+        assert!(!loaded.files[1].in_force);
     }
 
     #[test]
