@@ -3,10 +3,11 @@
 use super::scan::is_allowlist_name;
 use notify::{
     Event, EventKind,
-    event::{AccessKind, AccessMode, ModifyKind},
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -33,45 +34,96 @@ impl Writer {
     }
 }
 
+/// How an edit of a file was finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Finish {
+    /// No event says that it was.
+    Unknown,
+    /// Its writer closed it. The next writer may have begun.
+    Closed,
+    /// It took its place whole: by a rename, or as a link that was swapped.
+    Whole,
+}
+
 /// What the events so far add up to. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     look_at: Option<Instant>,
     writers: BTreeMap<PathBuf, Writer>,
+    finished: Finished,
+    /// Names of files that count although they do not end like an allowlist: named by the operator, or by a link.
+    pub(super) named: BTreeSet<OsString>,
     /// Something that is no allowlist file came or went: watches may be on directories that are gone.
     pub(super) rearm: bool,
 }
 
+/// Which files were finished since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    files: BTreeMap<PathBuf, Finish>,
+    /// A link or a directory took its place: everything below it is whole.
+    all: bool,
+}
+
+impl Finished {
+    /// How the edit of a file was finished.
+    pub(super) fn of(&self, path: &Path) -> Finish {
+        if self.all {
+            return Finish::Whole;
+        }
+        let file = real(path);
+        let finish = |(finished, how): (&PathBuf, &Finish)| (real(finished) == file).then_some(*how);
+        self.files.iter().filter_map(finish).max().unwrap_or(Finish::Unknown)
+    }
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 impl Hints {
-    pub(super) fn on_event(&mut self, event: &Event, now: Instant) {
-        let moves_directories = event.paths.iter().any(|path| !is_allowlist_name(path));
+    /// `swaps`: the event put a link or a directory in its place.
+    pub(super) fn on_event(&mut self, event: &Event, swaps: bool, now: Instant) {
+        let counts = |path: &&PathBuf| {
+            is_allowlist_name(path) || path.file_name().is_some_and(|name| self.named.contains(name))
+        };
+        let files: Vec<PathBuf> = event.paths.iter().filter(counts).cloned().collect();
+        let others = files.len() < event.paths.len();
         match event.kind {
-            // The writer is done.
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                for path in &event.paths {
-                    self.writers.remove(path);
+                for path in files {
+                    self.writers.remove(&path);
+                    self.finished.files.insert(path, Finish::Closed);
+                    self.look(now);
                 }
-                self.look(now);
             }
             EventKind::Access(_) => {}
-            // A rename is whole at once.
             EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => {
-                for path in &event.paths {
-                    self.writers.remove(path);
+                let arrived = matches!(
+                    event.kind,
+                    EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both))
+                );
+                for path in files {
+                    self.writers.remove(&path);
+                    // Of the two names of a rename, the last is the new one.
+                    if arrived && event.paths.last() == Some(&path) {
+                        self.finished.files.insert(path, Finish::Whole);
+                    }
                 }
-                self.rearm |= moves_directories;
+                self.finished.all |= swaps;
+                self.rearm |= others;
                 self.look(now);
             }
             EventKind::Create(_) => {
-                self.rearm |= moves_directories;
+                self.finished.all |= swaps;
+                self.rearm |= others;
                 self.look(now + AFTER_CREATE);
             }
             EventKind::Modify(ModifyKind::Metadata(_)) => self.look(now + AFTER_CREATE),
             EventKind::Modify(_) | EventKind::Any | EventKind::Other => {
-                // Files that cannot be allowlists cannot be half-written ones.
-                for path in event.paths.iter().filter(|path| is_allowlist_name(path)) {
-                    let first = self.writers.get(path).map_or(now, |writer| writer.first);
-                    self.writers.insert(path.clone(), Writer { first, last: now });
+                for path in files {
+                    let first = self.writers.get(&path).map_or(now, |writer| writer.first);
+                    self.writers.insert(path, Writer { first, last: now });
                 }
             }
         }
@@ -88,10 +140,11 @@ impl Hints {
         [self.look_at, writers].into_iter().flatten().min()
     }
 
-    /// Looking now: forgets what led to it. Files that are still being written stay.
-    pub(super) fn looked(&mut self, now: Instant) {
+    /// Looking now: gives and forgets what led to it. Files that are still being written stay.
+    pub(super) fn looked(&mut self, now: Instant) -> Finished {
         self.look_at = self.look_at.filter(|at| *at > now);
         self.writers.retain(|_, writer| writer.deadline() > now);
+        std::mem::take(&mut self.finished)
     }
 
     /// Whether a file is half-written, as far as events tell.
@@ -99,7 +152,6 @@ impl Hints {
         if self.writers.is_empty() {
             return false;
         }
-        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let file = real(path);
         self.writers.keys().any(|open| real(open) == file)
     }
@@ -121,7 +173,17 @@ impl SharedHints {
         if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
             return;
         }
-        self.lock().on_event(event, Instant::now());
+        let arrives = matches!(
+            event.kind,
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both))
+        );
+        let swaps = arrives
+            && event
+                .paths
+                .last()
+                .and_then(|path| path.symlink_metadata().ok())
+                .is_some_and(|found| found.is_symlink() || found.is_dir());
+        self.lock().on_event(event, swaps, Instant::now());
         self.news.notify_one();
     }
 
@@ -146,7 +208,7 @@ impl SharedHints {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notify::event::{CreateKind, DataChange, RenameMode};
+    use notify::event::{CreateKind, DataChange};
 
     fn event(kind: EventKind, path: &str) -> Event {
         Event::new(kind).add_path(path.into())
@@ -157,11 +219,11 @@ mod tests {
         let mut hints = Hints::default();
         let start = Instant::now();
         let modify = event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), "d/a.yaml");
-        hints.on_event(&modify, start);
+        hints.on_event(&modify, false, start);
         assert!(hints.is_open(Path::new("d/a.yaml")));
         assert_eq!(hints.due(), Some(start + WRITER_QUIET));
         let close = event(EventKind::Access(AccessKind::Close(AccessMode::Write)), "d/a.yaml");
-        hints.on_event(&close, start);
+        hints.on_event(&close, false, start);
         assert!(!hints.is_open(Path::new("d/a.yaml")));
         assert_eq!(hints.due(), Some(start));
     }
@@ -172,7 +234,7 @@ mod tests {
         let start = Instant::now();
         let modify = event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), "d/a.yaml");
         for second in 0..60 {
-            hints.on_event(&modify, start + Duration::from_secs(second));
+            hints.on_event(&modify, false, start + Duration::from_secs(second));
         }
         assert_eq!(hints.due(), Some(start + WRITER_LIMIT));
         hints.looked(start + WRITER_LIMIT);
@@ -183,9 +245,39 @@ mod tests {
     fn a_rename_is_looked_at_without_delay() {
         let mut hints = Hints::default();
         let start = Instant::now();
-        hints.on_event(&event(EventKind::Create(CreateKind::File), "d/tmp"), start);
+        hints.on_event(&event(EventKind::Create(CreateKind::File), "d/tmp"), false, start);
         assert_eq!(hints.due(), Some(start + AFTER_CREATE));
-        hints.on_event(&event(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "d/a.yaml"), start);
+        hints.on_event(&event(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "d/a.yaml"), false, start);
         assert_eq!(hints.due(), Some(start));
+    }
+
+    /// What real vim does while it saves: it renames its backup, and truncates the file an instant later.
+    #[test]
+    fn only_events_of_the_file_itself_say_that_it_is_whole() {
+        let mut hints = Hints::default();
+        let start = Instant::now();
+        let rename = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        hints.on_event(&event(rename, "d/a.yaml~"), false, start);
+        hints.on_event(&event(close, "d/a.yaml.bak"), false, start);
+        assert_eq!(hints.looked(start).of(Path::new("d/a.yaml")), Finish::Unknown);
+        hints.on_event(&event(close, "d/a.yaml"), false, start);
+        assert_eq!(hints.looked(start).of(Path::new("d/a.yaml")), Finish::Closed);
+        hints.on_event(&event(rename, "d/a.yaml"), false, start);
+        hints.on_event(&event(close, "d/b.yaml"), false, start);
+        assert_eq!(hints.looked(start).of(Path::new("d/a.yaml")), Finish::Whole);
+        hints.on_event(&event(rename, "d/..data"), true, start);
+        assert_eq!(hints.looked(start).of(Path::new("d/a.yaml")), Finish::Whole);
+        assert_eq!(hints.looked(start).of(Path::new("d/a.yaml")), Finish::Unknown, "until the next event");
+    }
+
+    #[test]
+    fn a_file_that_the_operator_named_counts_whatever_its_ending() {
+        let mut hints = Hints { named: [OsString::from("hosts")].into(), ..Hints::default() };
+        let start = Instant::now();
+        let modify = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        hints.on_event(&event(modify, "d/hosts"), false, start);
+        hints.on_event(&event(modify, "d/other"), false, start);
+        assert!(hints.is_open(Path::new("d/hosts")) && !hints.is_open(Path::new("d/other")));
     }
 }

@@ -17,6 +17,16 @@ pub struct Bundle {
     pub roots: Vec<Root>,
 }
 
+impl Bundle {
+    /// All files of all roots.
+    pub(super) fn files(&self) -> impl Iterator<Item = &File> {
+        self.roots.iter().flat_map(|root| match &root.state {
+            RootState::Files(files) => files.as_slice(),
+            RootState::Unreadable(_) => &[],
+        })
+    }
+}
+
 /// A path that the operator named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
@@ -147,19 +157,8 @@ fn links(metadata: &fs::Metadata) -> u64 {
 /// Files of one name in several directories are shown by their paths.
 fn distinguish_labels(bundle: &mut Bundle) {
     let mut uses: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-    let files = |bundle: &Bundle| -> Vec<Arc<str>> {
-        bundle
-            .roots
-            .iter()
-            .filter_map(|root| match &root.state {
-                RootState::Files(files) => Some(files.iter().map(|file| Arc::clone(&file.label))),
-                RootState::Unreadable(_) => None,
-            })
-            .flatten()
-            .collect()
-    };
-    for label in files(bundle) {
-        *uses.entry(label).or_default() += 1;
+    for file in bundle.files() {
+        *uses.entry(Arc::clone(&file.label)).or_default() += 1;
     }
     for root in &mut bundle.roots {
         let RootState::Files(files) = &mut root.state else { continue };

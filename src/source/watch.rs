@@ -1,7 +1,7 @@
 //! The loop that looks: on hints at once, on ticks in any case.
 
 use super::{
-    hints::SharedHints,
+    hints::{Finish, Finished, SharedHints},
     scan::{Bundle, File, RootState, Unreadable, scan},
 };
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -16,6 +16,8 @@ use std::{
 const TICK: Duration = Duration::from_secs(1);
 /// A change that no event announced counts if it is still the same after this.
 const SETTLE_UNANNOUNCED: Duration = Duration::from_millis(100);
+/// A file that its writer closed counts if nobody has begun to write it again: events of that are on their way for less.
+const SETTLE_CLOSED: Duration = Duration::from_millis(1);
 /// A file that is gone counts as removed if it stays away this long: editors move files aside while they save.
 const SETTLE_REMOVED: Duration = Duration::from_millis(500);
 
@@ -94,15 +96,15 @@ impl Watcher {
                 }
             };
             let noticed = Instant::now();
-            {
+            let finished = {
                 let mut hints = self.hints.lock();
-                hints.looked(noticed);
                 self.rearm = std::mem::take(&mut hints.rearm);
-            }
+                hints.looked(noticed)
+            };
             if !announced {
                 self.arm(false);
             }
-            if let Some(bundle) = self.look(announced).await {
+            if let Some(bundle) = self.look(&finished).await {
                 self.current = bundle.clone();
                 return Change { bundle, noticed };
             }
@@ -110,17 +112,20 @@ impl Watcher {
     }
 
     /// Gives what is there if it differs and has settled.
-    async fn look(&self, announced: bool) -> Option<Bundle> {
+    async fn look(&self, finished: &Finished) -> Option<Bundle> {
         let first = self.scan().await;
         if first == self.current {
             return None;
         }
+        let finish = changed_files(&self.current, &first).map(|path| finished.of(path)).min();
         let settle = if lost_something(&self.current, &first) {
             SETTLE_REMOVED
-        } else if announced {
-            return Some(first);
         } else {
-            SETTLE_UNANNOUNCED
+            match finish {
+                Some(Finish::Whole) => return Some(first),
+                Some(Finish::Closed) => SETTLE_CLOSED,
+                Some(Finish::Unknown) | None => SETTLE_UNANNOUNCED,
+            }
         };
         tokio::time::sleep(settle).await;
         let second = self.scan().await;
@@ -132,6 +137,7 @@ impl Watcher {
         None
     }
 
+    /// What is there, with files that are being written as they were before.
     async fn scan(&self) -> Bundle {
         let (paths, max_bytes) = (self.paths.clone(), self.max_bytes);
         let mut bundle = tokio::task::spawn_blocking(move || scan(&paths, max_bytes))
@@ -139,12 +145,14 @@ impl Watcher {
             .unwrap_or_else(|_| self.current.clone());
         let hints = self.hints.lock();
         for (root, before) in bundle.roots.iter_mut().zip(&self.current.roots) {
-            if let (RootState::Files(files), RootState::Files(before)) = (&mut root.state, &before.state) {
-                for file in files {
-                    if hints.is_open(&file.path) {
-                        keep_content(file, before);
-                    }
-                }
+            let RootState::Files(files) = &mut root.state else { continue };
+            let known = match &before.state {
+                RootState::Files(known) => known.as_slice(),
+                RootState::Unreadable(_) => &[],
+            };
+            files.retain_mut(|file| !hints.is_open(&file.path) || keep_content(file, known));
+            if files.is_empty() {
+                root.state = before.state.clone();
             }
         }
         bundle
@@ -154,6 +162,9 @@ impl Watcher {
     /// replaces watches that look right: a directory made again may have the inode of the one before.
     fn arm(&mut self, anew: bool) {
         let Some(events) = &mut self.events else { return };
+        let names =
+            self.paths.iter().flat_map(|path| [Some(path.clone()), path.canonicalize().ok()]).flatten();
+        self.hints.lock().named = names.filter_map(|path| Some(path.file_name()?.to_owned())).collect();
         let mut wanted: BTreeMap<Identity, PathBuf> = BTreeMap::new();
         for directory in self.paths.iter().flat_map(|path| directories(path)) {
             if let Some(identity) = identity(&directory) {
@@ -199,11 +210,16 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// While a file is written, what it held before counts.
-fn keep_content(file: &mut File, before: &[File]) {
-    if let Some(old) = before.iter().find(|old| old.path == file.path) {
-        file.content.clone_from(&old.content);
-    }
+/// Puts back what a file held before. Gives whether it is known.
+fn keep_content(file: &mut File, known: &[File]) -> bool {
+    let old = known.iter().find(|old| old.path == file.path);
+    old.inspect(|old| file.content.clone_from(&old.content)).is_some()
+}
+
+/// The files that are new or hold something else.
+fn changed_files<'a>(before: &'a Bundle, after: &'a Bundle) -> impl Iterator<Item = &'a Path> {
+    let known: Vec<&File> = before.files().collect();
+    after.files().filter(move |file| !known.contains(file)).map(|file| file.path.as_path())
 }
 
 /// Whether a file or a root that could be read is gone.

@@ -205,3 +205,30 @@ fn pipes_and_devices_are_refused_without_waiting() {
     server.wait_for_entries(1);
     assert_eq!(server.ask("/readyz").0, 200);
 }
+
+/// Editors write backups and swap files while they save in place; their events must not show the file half-written.
+#[test]
+fn noise_beside_the_file_shows_no_half_written_one() {
+    let server = file_server();
+    let noise = server.directory().join("noise");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::write(&noise, "x").unwrap();
+                fs::rename(&noise, noise.with_extension("bak")).unwrap();
+            }
+        });
+        for entries in 2..60 {
+            let mut file = File::create(server.allowlist()).unwrap();
+            // Empty for as long as an editor needs; the noise makes the server look right then.
+            thread::sleep(Duration::from_millis(3));
+            let text: String = (0..entries).map(|n| format!("- h{n}.test\n")).collect();
+            file.write_all(text.as_bytes()).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    server.wait_for_entries(59);
+    let (_, metrics) = server.ask("/metrics");
+    assert!(!metrics.contains("outcome=\"rejected\""), "{metrics}");
+}
