@@ -1,12 +1,12 @@
 //! Incremental xDS (xDS protocol, "Incremental xDS").
 
 use super::{
-    Event, Machine, Node, Protocol, Refusal, Response, Step, frame,
-    machine::{InFlight, Nonces, bounded_message, take_node},
+    Event, Protocol, Response, frame,
+    machine::{ByKind, InFlight, KindMachine, Turn, bounded_message},
     subscription::{Subscription, WILDCARD},
-    wire::{DeltaDiscoveryRequest, DeltaHead},
+    wire::{DeltaDiscoveryRequest, DeltaHead, WireNode},
 };
-use crate::snapshot::{Encoded, ResourceKind, ResourceSet, Snapshot, Version};
+use crate::snapshot::{Encoded, ResourceKind, ResourceSet, Version};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,16 +14,15 @@ use std::{
     time::Instant,
 };
 
-/// One client's stream.
-#[derive(Debug, Default)]
-pub struct DeltaMachine {
-    nonces: Nonces,
-    kinds: BTreeMap<ResourceKind, KindState>,
-}
+/// Unanswered responses of a type that are remembered.
+const MAX_IN_FLIGHT: usize = 8;
 
-/// Types are walled off from each other: nothing here is shared between them.
+/// One client's stream.
+pub type DeltaMachine = ByKind<DeltaKind>;
+
+/// One resource type of a stream.
 #[derive(Debug, Default)]
-struct KindState {
+pub struct DeltaKind {
     subscription: Subscription,
     /// Every response is settled by its own nonce (R-D24); normally there is one.
     in_flight: Vec<InFlight>,
@@ -40,68 +39,18 @@ struct KindState {
     behind: bool,
 }
 
-impl Machine for DeltaMachine {
+impl KindMachine for DeltaKind {
     type Request = DeltaDiscoveryRequest;
     const PROTOCOL: Protocol = Protocol::Delta;
 
-    fn node(request: &mut DeltaDiscoveryRequest) -> Option<Node> {
-        take_node(&mut request.node)
+    fn node(request: &mut DeltaDiscoveryRequest) -> &mut Option<WireNode> {
+        &mut request.node
     }
 
-    fn on_request(&mut self, request: &DeltaDiscoveryRequest) -> Result<Option<Event>, Refusal> {
-        if request.type_url.is_empty() {
-            return Err(Refusal::NoTypeUrl);
-        }
-        // R-C5: Envoy versions ask for types that are not served; the stream goes on.
-        let Some(kind) = ResourceKind::from_type_url(&request.type_url) else { return Ok(None) };
-        Ok(self.kinds.entry(kind).or_default().on_request(kind, request))
+    fn type_url(request: &DeltaDiscoveryRequest) -> &str {
+        &request.type_url
     }
 
-    fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Step {
-        let mut wake: Option<Instant> = None;
-        for (kind, state) in &mut self.kinds {
-            let Some(set) = snapshot.set(*kind) else { continue };
-            match state.poll(*kind, set, now) {
-                Poll::Nothing => {}
-                Poll::Blocked(until) => wake = Some(wake.map_or(until, |wake| wake.min(until))),
-                Poll::Send { resources, removed } => {
-                    let nonce = self.nonces.next();
-                    let version = Arc::clone(set.version());
-                    state.in_flight.push(InFlight {
-                        nonce: nonce.clone(),
-                        version: Arc::clone(&version),
-                        since: now,
-                    });
-                    return Step::Send(Response { kind: *kind, nonce, version, resources, removed });
-                }
-            }
-        }
-        Step::Wait(wake)
-    }
-
-    fn in_sync(&self) -> bool {
-        self.kinds.values().all(|state| !state.behind && !state.rejected && state.in_flight.is_empty())
-    }
-
-    fn encode(response: Response) -> Vec<Bytes> {
-        let head = DeltaHead {
-            system_version_info: response.version.to_string(),
-            type_url: response.kind.type_url().to_owned(),
-            nonce: response.nonce,
-            removed_resources: response.removed,
-            control_plane: Some(frame::control_plane()),
-        };
-        frame::message(&head, &response.resources)
-    }
-}
-
-enum Poll {
-    Nothing,
-    Blocked(Instant),
-    Send { resources: Vec<Bytes>, removed: Vec<String> },
-}
-
-impl KindState {
     fn on_request(&mut self, kind: ResourceKind, request: &DeltaDiscoveryRequest) -> Option<Event> {
         let DeltaDiscoveryRequest { resource_names_subscribe, resource_names_unsubscribe, .. } = request;
         // What a client that comes back has already is not sent again while its version is current.
@@ -152,23 +101,7 @@ impl KindState {
         self.settle(kind, request)
     }
 
-    /// "ACK and NACK": a nonce settles its own response; requests without one are spontaneous.
-    fn settle(&mut self, kind: ResourceKind, request: &DeltaDiscoveryRequest) -> Option<Event> {
-        let index = self.in_flight.iter().position(|one| one.nonce == request.response_nonce)?;
-        let version = self.in_flight.remove(index).version;
-        Some(match &request.error_detail {
-            Some(error) => {
-                self.rejected = true;
-                Event::Nacked { kind, version, message: bounded_message(&error.message) }
-            }
-            None => {
-                self.rejected = false;
-                Event::Acked { kind, version }
-            }
-        })
-    }
-
-    fn poll(&mut self, kind: ResourceKind, set: &ResourceSet, now: Instant) -> Poll {
+    fn poll(&mut self, kind: ResourceKind, set: &ResourceSet, now: Instant) -> Turn {
         let Self { subscription, sent, asked, .. } = self;
         let resources: Vec<&Encoded> = subscription
             .view(set)
@@ -186,11 +119,11 @@ impl KindState {
             // Nothing is left of what was rejected.
             self.rejected &= !sent.is_empty();
             self.asked.clear();
-            return Poll::Nothing;
+            return Turn::Nothing;
         }
         let blocking = self.in_flight.iter().map(InFlight::grace_ends).max().filter(|until| now < *until);
         if let Some(until) = blocking {
-            return Poll::Blocked(until);
+            return Turn::Blocked(until);
         }
         sent.extend(resources.iter().map(|one| (Arc::clone(one.name()), Arc::clone(one.version()))));
         sent.retain(|name, _| !removed.contains(&**name));
@@ -198,7 +131,48 @@ impl KindState {
         self.asked.clear();
         self.due = false;
         self.behind = false;
-        Poll::Send { resources, removed: removed.into_iter().collect() }
+        Turn::Send { resources, removed: removed.into_iter().collect() }
+    }
+
+    fn sent(&mut self, in_flight: InFlight) {
+        self.in_flight.push(in_flight);
+        // A client that reads and never answers must not cost memory.
+        if self.in_flight.len() > MAX_IN_FLIGHT {
+            self.in_flight.remove(0);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.behind && !self.rejected && self.in_flight.is_empty()
+    }
+
+    fn encode(response: Response) -> Vec<Bytes> {
+        let head = DeltaHead {
+            system_version_info: response.version.to_string(),
+            type_url: response.kind.type_url().to_owned(),
+            nonce: response.nonce,
+            removed_resources: response.removed,
+            control_plane: Some(frame::control_plane()),
+        };
+        frame::message(&head, &response.resources)
+    }
+}
+
+impl DeltaKind {
+    /// "ACK and NACK": a nonce settles its own response; requests without one are spontaneous.
+    fn settle(&mut self, kind: ResourceKind, request: &DeltaDiscoveryRequest) -> Option<Event> {
+        let index = self.in_flight.iter().position(|one| one.nonce == request.response_nonce)?;
+        let version = self.in_flight.remove(index).version;
+        Some(match &request.error_detail {
+            Some(error) => {
+                self.rejected = true;
+                Event::Nacked { kind, version, message: bounded_message(&error.message) }
+            }
+            None => {
+                self.rejected = false;
+                Event::Acked { kind, version }
+            }
+        })
     }
 }
 

@@ -1,9 +1,13 @@
 //! What the two protocol variants have in common.
 
 use super::{Node, wire::WireNode};
-use crate::snapshot::{ResourceKind, Snapshot, Version};
+use crate::snapshot::{ResourceKind, ResourceSet, Snapshot, Version};
 use bytes::Bytes;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How long a response may stay unanswered before the next one of its type goes out all the same. Envoy holds an ACK
 /// back while clusters warm, which may take for ever (R-S18).
@@ -105,9 +109,104 @@ pub trait Machine: Default + Send + 'static {
     fn encode(response: Response) -> Vec<Bytes>;
 }
 
-/// The node of a request, if it names anything.
-pub(super) fn take_node(node: &mut Option<WireNode>) -> Option<Node> {
-    node.take().map(Node::from)
+/// One resource type of a stream, in one protocol variant.
+pub trait KindMachine: Default + Send + 'static {
+    /// The request message.
+    type Request: prost::Message + Default + 'static;
+    /// The variant.
+    const PROTOCOL: Protocol;
+
+    /// Where a request carries the node.
+    fn node(request: &mut Self::Request) -> &mut Option<WireNode>;
+
+    /// Which type a request is about.
+    fn type_url(request: &Self::Request) -> &str;
+
+    /// Takes a request of this type in.
+    fn on_request(&mut self, kind: ResourceKind, request: &Self::Request) -> Option<Event>;
+
+    /// Gives what is due.
+    fn poll(&mut self, kind: ResourceKind, set: &ResourceSet, now: Instant) -> Turn;
+
+    /// What `poll` gave is on its way.
+    fn sent(&mut self, in_flight: InFlight);
+
+    /// Whether the client has accepted all that the last `poll` knew.
+    fn is_settled(&self) -> bool;
+
+    /// Encodes a response.
+    fn encode(response: Response) -> Vec<Bytes>;
+}
+
+/// What there is to do for one type.
+#[derive(Debug)]
+pub enum Turn {
+    /// Nothing is due.
+    Nothing,
+    /// Something is due and waits for an ACK, at most until then.
+    Blocked(Instant),
+    /// This is due.
+    Send {
+        /// Encoded `resources` fields.
+        resources: Vec<Bytes>,
+        /// Names that the client has and should not (delta).
+        removed: Vec<String>,
+    },
+}
+
+/// A machine for each type of a stream. Types are walled off from each other: only the order in which they are asked
+/// and the count of nonces is common (R-C6).
+#[derive(Debug, Default)]
+pub struct ByKind<K> {
+    nonces: u64,
+    pub(super) kinds: BTreeMap<ResourceKind, K>,
+}
+
+impl<K: KindMachine> Machine for ByKind<K> {
+    type Request = K::Request;
+    const PROTOCOL: Protocol = K::PROTOCOL;
+
+    fn node(request: &mut K::Request) -> Option<Node> {
+        K::node(request).take().map(Node::from)
+    }
+
+    fn on_request(&mut self, request: &K::Request) -> Result<Option<Event>, Refusal> {
+        let url = K::type_url(request);
+        if url.is_empty() {
+            return Err(Refusal::NoTypeUrl);
+        }
+        // R-C5: Envoy versions ask for types that are not served; the stream goes on.
+        let Some(kind) = ResourceKind::from_type_url(url) else { return Ok(None) };
+        Ok(self.kinds.entry(kind).or_default().on_request(kind, request))
+    }
+
+    fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Step {
+        let mut wake: Option<Instant> = None;
+        // Sorted in push order (R-C17); only types that were asked for are there (R-C19).
+        for (kind, state) in &mut self.kinds {
+            let Some(set) = snapshot.set(*kind) else { continue };
+            match state.poll(*kind, set, now) {
+                Turn::Nothing => {}
+                Turn::Blocked(until) => wake = Some(wake.map_or(until, |wake| wake.min(until))),
+                Turn::Send { resources, removed } => {
+                    self.nonces += 1;
+                    let nonce = self.nonces.to_string();
+                    let version = Arc::clone(set.version());
+                    state.sent(InFlight { nonce: nonce.clone(), version: Arc::clone(&version), since: now });
+                    return Step::Send(Response { kind: *kind, nonce, version, resources, removed });
+                }
+            }
+        }
+        Step::Wait(wake)
+    }
+
+    fn in_sync(&self) -> bool {
+        self.kinds.values().all(K::is_settled)
+    }
+
+    fn encode(response: Response) -> Vec<Bytes> {
+        K::encode(response)
+    }
 }
 
 /// Longest text of a NACK that is kept. Envoy may quote a whole route table.
@@ -122,23 +221,15 @@ pub(super) fn bounded_message(message: &str) -> String {
     text
 }
 
-/// Counts responses of a stream. A nonce means nothing on another stream.
-#[derive(Debug, Default)]
-pub(super) struct Nonces(u64);
-
-impl Nonces {
-    pub(super) fn next(&mut self) -> String {
-        self.0 += 1;
-        self.0.to_string()
-    }
-}
-
-/// The response that waits for its ACK.
+/// A response that waits for its ACK.
 #[derive(Clone, Debug)]
-pub(super) struct InFlight {
-    pub(super) nonce: String,
-    pub(super) version: Version,
-    pub(super) since: Instant,
+pub struct InFlight {
+    /// Its nonce.
+    pub nonce: String,
+    /// The version of the type that it brings.
+    pub version: Version,
+    /// When it was sent.
+    pub since: Instant,
 }
 
 impl InFlight {

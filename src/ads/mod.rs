@@ -16,9 +16,9 @@ mod stream;
 mod subscription;
 mod wire;
 
-pub use delta::DeltaMachine;
-pub use machine::{Event, Machine, Protocol, Refusal, Response, Step};
+pub use delta::{DeltaKind, DeltaMachine};
+pub use machine::{ByKind, Event, InFlight, KindMachine, Machine, Protocol, Refusal, Response, Step, Turn};
 pub use node::{Node, UserAgentVersion};
 pub use service::{Admission, AdsService};
-pub use sotw::SotwMachine;
+pub use sotw::{SotwKind, SotwMachine};
 pub use wire::{DeltaDiscoveryRequest, DiscoveryRequest, ErrorDetail, WireNode};

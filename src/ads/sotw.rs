@@ -1,25 +1,21 @@
 //! State of the world (xDS protocol, "The Basic protocol: state of the world").
 
 use super::{
-    Event, Machine, Node, Protocol, Refusal, Response, Step, frame,
-    machine::{InFlight, Nonces, bounded_message, take_node},
+    Event, Protocol, Response, frame,
+    machine::{ByKind, InFlight, KindMachine, Turn, bounded_message},
     subscription::Subscription,
-    wire::{DiscoveryRequest, SotwHead},
+    wire::{DiscoveryRequest, SotwHead, WireNode},
 };
-use crate::snapshot::{Encoded, ResourceKind, ResourceSet, Snapshot, Version};
+use crate::snapshot::{Encoded, ResourceKind, ResourceSet, Version};
 use bytes::Bytes;
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 /// One client's stream.
-#[derive(Debug, Default)]
-pub struct SotwMachine {
-    nonces: Nonces,
-    kinds: BTreeMap<ResourceKind, KindState>,
-}
+pub type SotwMachine = ByKind<SotwKind>;
 
-/// Types are walled off from each other: nothing here is shared between them.
+/// One resource type of a stream.
 #[derive(Debug, Default)]
-struct KindState {
+pub struct SotwKind {
     subscription: Subscription,
     /// Nonce of the newest response; only a request that carries it speaks of it.
     newest_nonce: Option<String>,
@@ -34,71 +30,18 @@ struct KindState {
     behind: bool,
 }
 
-impl Machine for SotwMachine {
+impl KindMachine for SotwKind {
     type Request = DiscoveryRequest;
     const PROTOCOL: Protocol = Protocol::Sotw;
 
-    fn node(request: &mut DiscoveryRequest) -> Option<Node> {
-        take_node(&mut request.node)
+    fn node(request: &mut DiscoveryRequest) -> &mut Option<WireNode> {
+        &mut request.node
     }
 
-    fn on_request(&mut self, request: &DiscoveryRequest) -> Result<Option<Event>, Refusal> {
-        if request.type_url.is_empty() {
-            return Err(Refusal::NoTypeUrl);
-        }
-        // R-C5: Envoy versions ask for types that are not served; the stream goes on.
-        let Some(kind) = ResourceKind::from_type_url(&request.type_url) else { return Ok(None) };
-        Ok(self.kinds.entry(kind).or_default().on_request(kind, request))
+    fn type_url(request: &DiscoveryRequest) -> &str {
+        &request.type_url
     }
 
-    fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Step {
-        let mut wake: Option<Instant> = None;
-        for (kind, state) in &mut self.kinds {
-            let Some(set) = snapshot.set(*kind) else { continue };
-            match state.poll(*kind, set, now) {
-                Poll::Nothing => {}
-                Poll::Blocked(until) => wake = Some(wake.map_or(until, |wake| wake.min(until))),
-                Poll::Send(resources) => {
-                    let nonce = self.nonces.next();
-                    let version = Arc::clone(set.version());
-                    state.newest_nonce = Some(nonce.clone());
-                    state.in_flight =
-                        Some(InFlight { nonce: nonce.clone(), version: Arc::clone(&version), since: now });
-                    return Step::Send(Response {
-                        kind: *kind,
-                        nonce,
-                        version,
-                        resources,
-                        removed: Vec::new(),
-                    });
-                }
-            }
-        }
-        Step::Wait(wake)
-    }
-
-    fn in_sync(&self) -> bool {
-        self.kinds.values().all(|state| !state.behind && !state.rejected && state.in_flight.is_none())
-    }
-
-    fn encode(response: Response) -> Vec<Bytes> {
-        let head = SotwHead {
-            version_info: response.version.to_string(),
-            type_url: response.kind.type_url().to_owned(),
-            nonce: response.nonce,
-            control_plane: Some(frame::control_plane()),
-        };
-        frame::message(&head, &response.resources)
-    }
-}
-
-enum Poll {
-    Nothing,
-    Blocked(Instant),
-    Send(Vec<Bytes>),
-}
-
-impl KindState {
     fn on_request(&mut self, kind: ResourceKind, request: &DiscoveryRequest) -> Option<Event> {
         let first = self.newest_nonce.is_none() && self.subscription == Subscription::default();
         // R-S20: the first request of a stream may carry the nonce of an earlier stream.
@@ -122,23 +65,7 @@ impl KindState {
         self.settle(kind, request)
     }
 
-    /// "ACK and NACK semantics": error_detail makes a NACK, not the version.
-    fn settle(&mut self, kind: ResourceKind, request: &DiscoveryRequest) -> Option<Event> {
-        let answered = self.in_flight.take_if(|in_flight| in_flight.nonce == request.response_nonce)?;
-        let version = answered.version;
-        Some(match &request.error_detail {
-            Some(error) => {
-                self.rejected = true;
-                Event::Nacked { kind, version, message: bounded_message(&error.message) }
-            }
-            None => {
-                self.rejected = false;
-                Event::Acked { kind, version }
-            }
-        })
-    }
-
-    fn poll(&mut self, kind: ResourceKind, set: &ResourceSet, now: Instant) -> Poll {
+    fn poll(&mut self, kind: ResourceKind, set: &ResourceSet, now: Instant) -> Turn {
         let Self { subscription, sent, .. } = self;
         let mut resources: Vec<&Encoded> = subscription.view(set).collect();
         let is_new = |one: &&Encoded| sent.get(one.name()) != Some(one.version());
@@ -154,10 +81,10 @@ impl KindState {
         if !self.behind {
             // Nothing is left of what was rejected.
             self.rejected &= !sent.is_empty();
-            return Poll::Nothing;
+            return Turn::Nothing;
         }
         if let Some(in_flight) = self.in_flight.as_ref().filter(|one| now < one.grace_ends()) {
-            return Poll::Blocked(in_flight.grace_ends());
+            return Turn::Blocked(in_flight.grace_ends());
         }
         if kind.is_full_state() {
             sent.clear();
@@ -166,7 +93,44 @@ impl KindState {
         let resources = resources.into_iter().map(|one| one.sotw().clone()).collect();
         self.due = false;
         self.behind = false;
-        Poll::Send(resources)
+        Turn::Send { resources, removed: Vec::new() }
+    }
+
+    fn sent(&mut self, in_flight: InFlight) {
+        self.newest_nonce = Some(in_flight.nonce.clone());
+        self.in_flight = Some(in_flight);
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.behind && !self.rejected && self.in_flight.is_none()
+    }
+
+    fn encode(response: Response) -> Vec<Bytes> {
+        let head = SotwHead {
+            version_info: response.version.to_string(),
+            type_url: response.kind.type_url().to_owned(),
+            nonce: response.nonce,
+            control_plane: Some(frame::control_plane()),
+        };
+        frame::message(&head, &response.resources)
+    }
+}
+
+impl SotwKind {
+    /// "ACK and NACK semantics": error_detail makes a NACK, not the version.
+    fn settle(&mut self, kind: ResourceKind, request: &DiscoveryRequest) -> Option<Event> {
+        let answered = self.in_flight.take_if(|in_flight| in_flight.nonce == request.response_nonce)?;
+        let version = answered.version;
+        Some(match &request.error_detail {
+            Some(error) => {
+                self.rejected = true;
+                Event::Nacked { kind, version, message: bounded_message(&error.message) }
+            }
+            None => {
+                self.rejected = false;
+                Event::Acked { kind, version }
+            }
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 use super::*;
 use crate::ads::machine::IN_FLIGHT_GRACE;
 use crate::ads::wire::ErrorDetail;
-use crate::snapshot::Resource;
+use crate::ads::{Machine, Refusal, Step};
+use crate::snapshot::{Resource, Snapshot};
 use envoy_types::pb::google::protobuf::Any;
 
 const CDS: ResourceKind = ResourceKind::Cluster;
