@@ -66,6 +66,12 @@ pub(super) struct Finished {
 }
 
 impl Finished {
+    /// Adds what came later.
+    pub(super) fn extend(&mut self, later: Self) {
+        self.files.extend(later.files);
+        self.all |= later.all;
+    }
+
     /// How the edit of a file was finished.
     pub(super) fn of(&self, path: &Path) -> Finish {
         if self.all {

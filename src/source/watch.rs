@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// A change that no event announced counts if it is still the same after this.
 const SETTLE_UNANNOUNCED: Duration = Duration::from_millis(100);
 /// A file that its writer closed counts if nobody has begun to write it again: events of that are on their way for less.
-const SETTLE_CLOSED: Duration = Duration::from_millis(1);
+const SETTLE_CLOSED: Duration = Duration::from_micros(500);
 /// A file that is gone counts as removed if it stays away this long: editors move files aside while they save.
 const SETTLE_REMOVED: Duration = Duration::from_millis(500);
 
@@ -42,6 +42,24 @@ pub struct Watcher {
     armed: BTreeMap<Identity, PathBuf>,
     rearm: bool,
     current: Bundle,
+}
+
+/// A change that may not be all of it yet.
+#[derive(Debug)]
+struct Settling {
+    found: Bundle,
+    noticed: Instant,
+    until: Instant,
+}
+
+/// What it takes to believe a change.
+enum Settle {
+    /// Nothing.
+    Not,
+    /// That another look, so much later, finds the same.
+    Look(Duration),
+    /// That every look for so long finds the same.
+    Wait(Duration),
 }
 
 /// Device and inode.
@@ -83,66 +101,90 @@ impl Watcher {
 
     /// Ends with the next change.
     pub async fn changed(&mut self) -> Change {
+        let mut settling: Option<Settling> = None;
+        // How files were finished since they last were as `current` has them.
+        let mut finished = Finished::default();
         loop {
-            let announced = if std::mem::take(&mut self.rearm) {
-                // After the look that the event asked for, so that no edit waits for it; then another look.
-                self.arm(true);
-                true
-            } else {
-                tokio::select! {
-                    biased;
-                    () = self.hints.due() => true,
-                    () = tokio::time::sleep(TICK) => false,
-                }
-            };
-            let noticed = Instant::now();
-            let finished = {
+            let announced = self.wait(settling.as_ref()).await;
+            let now = Instant::now();
+            {
                 let mut hints = self.hints.lock();
                 self.rearm = std::mem::take(&mut hints.rearm);
-                hints.looked(noticed)
-            };
+                finished.extend(hints.looked(now));
+            }
             if !announced {
                 self.arm(false);
             }
-            if let Some(bundle) = self.look(&finished).await {
-                self.current = bundle.clone();
-                return Change { bundle, noticed };
+            let found = self.scan(Duration::ZERO).await;
+            if found == self.current {
+                settling = None;
+                finished = Finished::default();
+                continue;
+            }
+            let noticed = settling.as_ref().map_or(now, |settling| settling.noticed);
+            let settled = match self.settle_time(&found, &finished) {
+                Settle::Not => true,
+                // Too short for a timer.
+                Settle::Look(after) => self.scan(after).await == found,
+                Settle::Wait(settle) => match &mut settling {
+                    Some(settling) if settling.found == found => {
+                        settling.until = settling.until.min(now + settle);
+                        now >= settling.until
+                    }
+                    _ => {
+                        settling = Some(Settling { found: found.clone(), noticed, until: now + settle });
+                        false
+                    }
+                },
+            };
+            if settled {
+                self.current = found.clone();
+                return Change { bundle: found, noticed };
             }
         }
     }
 
-    /// Gives what is there if it differs and has settled.
-    async fn look(&self, finished: &Finished) -> Option<Bundle> {
-        let first = self.scan().await;
-        if first == self.current {
-            return None;
+    /// Waits for a reason to look. Gives whether it is more than the tick.
+    async fn wait(&mut self, settling: Option<&Settling>) -> bool {
+        if std::mem::take(&mut self.rearm) {
+            // After the look that the event asked for, so that no edit waits for it; then another look.
+            self.arm(true);
+            return true;
         }
-        let finish = changed_files(&self.current, &first).map(|path| finished.of(path)).min();
-        let settle = if lost_something(&self.current, &first) {
-            SETTLE_REMOVED
-        } else {
-            match finish {
-                Some(Finish::Whole) => return Some(first),
-                Some(Finish::Closed) => SETTLE_CLOSED,
-                Some(Finish::Unknown) | None => SETTLE_UNANNOUNCED,
+        let settled = async {
+            match settling {
+                Some(settling) => tokio::time::sleep_until(settling.until.into()).await,
+                None => std::future::pending().await,
             }
         };
-        tokio::time::sleep(settle).await;
-        let second = self.scan().await;
-        if second == first {
-            return Some(second);
+        tokio::select! {
+            biased;
+            () = self.hints.due() => true,
+            () = settled => true,
+            () = tokio::time::sleep(TICK) => false,
         }
-        // It is still moving.
-        self.hints.lock().look(Instant::now());
-        None
+    }
+
+    /// What it takes to believe what was found.
+    fn settle_time(&self, found: &Bundle, finished: &Finished) -> Settle {
+        if lost_something(&self.current, found) {
+            return Settle::Wait(SETTLE_REMOVED);
+        }
+        match changed_files(&self.current, found).map(|path| finished.of(path)).min() {
+            Some(Finish::Whole) => Settle::Not,
+            Some(Finish::Closed) => Settle::Look(SETTLE_CLOSED),
+            Some(Finish::Unknown) | None => Settle::Wait(SETTLE_UNANNOUNCED),
+        }
     }
 
     /// What is there, with files that are being written as they were before.
-    async fn scan(&self) -> Bundle {
+    async fn scan(&self, after: Duration) -> Bundle {
         let (paths, max_bytes) = (self.paths.clone(), self.max_bytes);
-        let mut bundle = tokio::task::spawn_blocking(move || scan(&paths, max_bytes))
-            .await
-            .unwrap_or_else(|_| self.current.clone());
+        let look = move || {
+            std::thread::sleep(after);
+            scan(&paths, max_bytes)
+        };
+        let mut bundle = tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| self.current.clone());
         let hints = self.hints.lock();
         for (root, before) in bundle.roots.iter_mut().zip(&self.current.roots) {
             let RootState::Files(files) = &mut root.state else { continue };
