@@ -21,7 +21,7 @@ use std::{
 #[command(
     version,
     about,
-    after_help = "Exit codes: 0 fine, 1 findings or denied, 2 usage or I/O; `run -- COMMAND` gives the command's own."
+    after_help = "Exit codes: 0 fine, 2 usage or I/O; `run -- COMMAND` gives the command's own (128 and the number of a signal)."
 )]
 pub struct Cli {
     /// What to do.

@@ -5,7 +5,7 @@ use crate::{
     cli::{RunArgs, ServeArgs},
     envoy::{Bootstrap, ResourceKind},
     fleet::{Fleet, Sidecar},
-    server::{Server, interrupted},
+    server::{Interrupt, Server, interrupted},
     sidecar::{self, LocalEnvoy},
 };
 use anyhow::{Context, bail};
@@ -24,6 +24,8 @@ use tokio::process::Child;
 const SAMPLE: &str = include_str!("sample.yaml");
 /// The node id of the local sidecar.
 const NODE_ID: &str = "local";
+/// As shells say it of a command that does not exist.
+const NOT_FOUND: u8 = 127;
 /// From a policy in force to an open proxy port.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How often to try a port that is about to open.
@@ -36,6 +38,10 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     config.profile.egress = with_port(config.profile.egress)?;
     let proxy = config.profile.egress;
     let mut server = Server::start(config).await?;
+    if !args.command.is_empty() && !server.has_policy() {
+        server.stop().await;
+        bail!("there is no valid allowlist, so the command is not started; see the errors above");
+    }
     let directory = tempfile::Builder::new().prefix("exeat-").tempdir()?;
     let bootstrap = Bootstrap {
         node_id: NODE_ID.to_owned(),
@@ -60,37 +66,42 @@ async fn work(args: &RunArgs, proxy: SocketAddr, fleet: Fleet) -> anyhow::Result
     let Some((program, arguments)) = args.command.split_first() else {
         let ready = async {
             ready(proxy, &fleet, None).await?;
-            tracing::info!("the proxy is ready: try curl -x http://{proxy} https://api.github.com/zen");
+            tracing::info!(
+                "the proxy is ready: use it with curl -x http://{proxy}, or put a command behind --"
+            );
             std::future::pending::<anyhow::Result<ExitCode>>().await
         };
         return tokio::select! {
             outcome = ready => outcome,
-            signal = interrupted() => Ok(signal.map(|()| ExitCode::SUCCESS)?),
+            signal = interrupted() => Ok(signal.map(|_| ExitCode::SUCCESS)?),
         };
     };
     tokio::select! {
         result = ready(proxy, &fleet, Some(READY_WITHIN)) => result?,
-        signal = interrupted() => return Ok(signal.map(|()| ExitCode::from(FAILED))?),
+        signal = interrupted() => return Ok(signal.map(|_| ExitCode::from(FAILED))?),
     }
     let variables = proxy_env::variables(proxy, std::env::var_os("JAVA_TOOL_OPTIONS"));
-    let mut command = tokio::process::Command::new(program)
-        .args(arguments)
-        .envs(variables)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.to_string_lossy()))?;
+    let command =
+        tokio::process::Command::new(program).args(arguments).envs(variables).kill_on_drop(true).spawn();
+    let mut command = match command {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            eprintln!("exeat: {}: command not found", program.to_string_lossy());
+            return Ok(ExitCode::from(NOT_FOUND));
+        }
+        command => command.with_context(|| format!("cannot start {}", program.to_string_lossy()))?,
+    };
     wait(&mut command).await.map(exit_code)
 }
 
-/// Waits for the command. A terminal sends Ctrl-C to it as well; a signal for this process alone is passed on.
+/// Waits for the command. Ctrl-C reaches it from the terminal, and what it makes of that is its business; a signal
+/// for this process alone is passed on.
 async fn wait(command: &mut Child) -> anyhow::Result<ExitStatus> {
     loop {
         tokio::select! {
             status = command.wait() => return Ok(status?),
-            signal = interrupted() => {
-                signal?;
+            signal = interrupted() => if signal? == Interrupt::Terminate {
                 sidecar::terminate(command);
-            }
+            },
         }
     }
 }
@@ -125,7 +136,7 @@ async fn ready(proxy: SocketAddr, fleet: &Fleet, within: Option<Duration>) -> an
         None => open.await,
         Some(within) => tokio::time::timeout(within, open)
             .await
-            .context("the proxy did not get ready: see the messages above; is the allowlist valid?")?,
+            .map_err(|_| anyhow::anyhow!("the proxy did not get ready; see the messages above"))?,
     }
 }
 

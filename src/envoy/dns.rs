@@ -20,7 +20,9 @@ use envoy_types::pb::{
     },
     xds::core::v3::CidrRange,
 };
+use prost::Message;
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Names in the cache. Envoy's default of 1,024 answers 503 to the next one.
 const MAX_HOSTS: u32 = 10_000;
@@ -42,8 +44,7 @@ pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
         }),
         ..Default::default()
     };
-    DnsCacheConfig {
-        name: "exeat".to_owned(),
+    let mut cache = DnsCacheConfig {
         dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
         max_hosts: number(MAX_HOSTS),
         host_ttl: duration(HOST_TTL),
@@ -67,5 +68,8 @@ pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
             invert_match: false,
         }),
         ..Default::default()
-    }
+    };
+    // Envoy refuses a cache whose name is in use with other settings: changed flags would never arrive.
+    cache.name = format!("exeat-{:016x}", xxh3_64(&cache.encode_to_vec()));
+    cache
 }

@@ -50,7 +50,7 @@ pub enum InvalidPort {
     #[error("`{0}` is not a port number")]
     NotANumber(String),
     /// `0443`, or port 0.
-    #[error("port `{0}` begins with a zero")]
+    #[error("port `{0}` begins with a zero, and port 0 does not exist")]
     LeadingZero(String),
     /// Above 65535.
     #[error("port `{0}` is above 65535")]

@@ -28,9 +28,9 @@ impl Xds {
     pub(super) async fn bind(listen: &XdsListen) -> anyhow::Result<Self> {
         match listen {
             XdsListen::Tcp(address) => {
-                let listener = TcpListener::bind(address)
-                    .await
-                    .with_context(|| format!("cannot listen for xDS on {address}"))?;
+                let listener = TcpListener::bind(address).await.with_context(|| {
+                    format!("cannot listen for xDS on {address} (--xds-listen chooses another address)")
+                })?;
                 Ok(Self::Tcp(listener))
             }
             XdsListen::Unix(path) => {

@@ -8,7 +8,7 @@ mod pipeline;
 mod signals;
 
 pub use config::{ServerConfig, XdsListen};
-pub use signals::interrupted;
+pub use signals::{Interrupt, interrupted};
 
 use crate::{
     admin::{self, AdminService, AllowlistState, StatusSource, proto::admin_server::AdminServer},
@@ -38,6 +38,7 @@ pub struct Server {
     xds: XdsEndpoint,
     admin: SocketAddr,
     fleet: Fleet,
+    store: Arc<Store>,
     shutdown: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
 }
@@ -47,9 +48,12 @@ impl Server {
     /// valid allowlist it serves nothing and goes on watching.
     pub async fn start(config: ServerConfig) -> anyhow::Result<Self> {
         let xds_socket = listen::Xds::bind(&config.xds).await?;
-        let admin_socket = tokio::net::TcpListener::bind(config.admin)
-            .await
-            .with_context(|| format!("cannot listen for admin HTTP on {}", config.admin))?;
+        let admin_socket = tokio::net::TcpListener::bind(config.admin).await.with_context(|| {
+            format!(
+                "cannot listen for admin HTTP on {} (--admin-listen chooses another address)",
+                config.admin
+            )
+        })?;
         let xds = xds_socket.endpoint()?;
         let admin_address = admin_socket.local_addr()?;
 
@@ -96,11 +100,12 @@ impl Server {
             Ok(())
         });
         let until = shutdown.clone();
+        let followed = Arc::clone(&store);
         tasks.spawn(async move {
-            until.run_until_cancelled(report_health(health, store)).await;
+            until.run_until_cancelled(report_health(health, followed)).await;
             Ok(())
         });
-        Ok(Self { xds, admin: admin_address, fleet, shutdown, tasks })
+        Ok(Self { xds, admin: admin_address, fleet, store, shutdown, tasks })
     }
 
     /// Where sidecars connect.
@@ -113,6 +118,12 @@ impl Server {
     #[must_use]
     pub const fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Whether there is a valid allowlist, and so a policy to serve.
+    #[must_use]
+    pub fn has_policy(&self) -> bool {
+        self.store.current().is_some()
     }
 
     /// Who is connected.

@@ -46,7 +46,7 @@ impl Pipeline {
         states: watch::Sender<AllowlistState>,
     ) -> Self {
         for range in config.profile.guard.lifted() {
-            tracing::warn!(%range, "allowed names may lead to {range}, which is a private or reserved range");
+            tracing::warn!(%range, "allowed names may lead to {range}: private and reserved addresses in it are not guarded");
         }
         Self {
             watcher: Watcher::new(config.allowlists.clone(), MAX_BYTES),
@@ -66,7 +66,9 @@ impl Pipeline {
         let bundle = self.watcher.current().clone();
         self.apply(&bundle, Instant::now());
         if self.policy.is_none() {
-            tracing::error!("no resources are served until every allowlist file is valid; still watching");
+            tracing::error!(
+                "no resources are served until every allowlist file is valid; sidecars keep what they have, and exeat goes on watching"
+            );
         }
     }
 
@@ -109,7 +111,8 @@ impl Pipeline {
         self.metrics.edit(EditOutcome::Applied);
         tracing::debug!(entries, "published version {}", published.snapshot.version());
         if first {
-            tracing::info!(entries, "serving {entries} allowlist entries");
+            let nothing = if entries == 0 { ": everything is denied" } else { "" };
+            tracing::info!(entries, "serving {entries} allowlist entries{nothing}");
         } else {
             let edit = Edit { number: published.edit.number(), noticed, entries, change };
             tokio::spawn(convergence::report(self.fleet.clone(), self.metrics.clone(), edit));

@@ -33,6 +33,8 @@ impl LocalEnvoy {
             // At level warning, each address range warns that CidrRange is a work in progress, and every stop of the
             // control plane that the stream has ended.
             .args(["--use-dynamic-base-id", "--log-level", "error"])
+            // Ctrl-C is for the command in front; Envoy ends after it.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log)
             .kill_on_drop(true)

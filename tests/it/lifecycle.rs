@@ -121,3 +121,28 @@ fn the_server_ends_its_streams_and_itself_on_sigterm() {
     stack.control_plane.stop();
     assert!(started.elapsed() < Duration::from_secs(10));
 }
+
+#[test]
+fn changed_flags_reach_sidecars_that_run() {
+    let mut stack = Stack::start("- a.test:{port}\n- private.test:{port}\n");
+    let private = stack.block.host(4).to_string();
+    let _upstream = Upstream::start_at((stack.block.host(4), stack.upstream.port()).into());
+    stack.dns.set("private.test", &[&private]);
+    let url = format!("http://{}/", stack.at("private.test"));
+    assert_eq!(get(stack.proxy(), &url).code, 403);
+    stack.control_plane.stop();
+    stack.control_plane.add_flags(&["--allow-range", &format!("{private}/32")]);
+    stack.control_plane.launch();
+    stack.control_plane.wait_in_sync(1);
+    wait_until("the range is open", || get(stack.proxy(), &url).code == 200);
+    assert_eq!(get(stack.proxy(), &format!("http://{}/", stack.at("a.test"))).code, 200);
+}
+
+#[test]
+fn two_sidecars_never_share_a_port() {
+    let stack = Stack::start("- a.test:{port}\n");
+    let _second = Sidecar::start(&stack.control_plane, "second", |text| text);
+    let line = stack.control_plane.process().wait_for("the rejection", |line| line.contains("rejected lds"));
+    assert!(line.contains("sidecar second") && line.contains("cannot bind"), "{line}");
+    assert_eq!(get(stack.proxy(), &format!("http://{}/", stack.at("a.test"))).code, 200);
+}

@@ -103,3 +103,31 @@ fn a_port_that_is_taken_is_an_error_in_plain_words() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("cannot bind"), "{}", text(&output.stderr));
 }
+
+/// What a command makes of Ctrl-C is its business; it is not terminated on top.
+#[test]
+fn an_interrupt_leaves_the_command_alone() {
+    let block = Block::claim();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("allowlist.yaml"), "- a.test\n").unwrap();
+    let script = "trap 'exit 9' TERM; kill -INT $PPID; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done; exit 7";
+    let output = run(directory.path(), &block).args(["--", "sh", "-c", script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    let script = "trap 'exit 9' TERM; kill -TERM $PPID; while true; do sleep 0.05; done";
+    let output = run(directory.path(), &block).args(["--", "sh", "-c", script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_command_that_cannot_run_is_said_at_once() {
+    let block = Block::claim();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("allowlist.yaml"), "- *.a.test\n").unwrap();
+    let output = run(directory.path(), &block).args(["--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let words = text(&output.stderr);
+    assert!(words.contains("yaml-unquoted-star") && words.contains("the command is not started"), "{words}");
+    fs::write(directory.path().join("allowlist.yaml"), "- a.test\n").unwrap();
+    let output = run(directory.path(), &block).args(["--", "no-such-command"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(127), "{}", text(&output.stderr));
+}

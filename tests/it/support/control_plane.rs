@@ -44,6 +44,11 @@ impl ControlPlane {
         }
     }
 
+    /// Flags of the next launch, after those it has.
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    }
+
     pub fn listen_on_unix(&mut self, path: &Path) {
         self.xds = XdsEndpoint::Unix(path.to_owned());
     }

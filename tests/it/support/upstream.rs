@@ -3,7 +3,7 @@
 use super::http::read_head;
 use std::{
     io::{BufReader, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +19,11 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn start(host: Ipv4Addr) -> Self {
-        let listener = TcpListener::bind((host, 0)).unwrap();
+        Self::start_at((host, 0).into())
+    }
+
+    pub fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
