@@ -55,7 +55,8 @@ impl KindMachine for DeltaKind {
         let DeltaDiscoveryRequest { resource_names_subscribe, resource_names_unsubscribe, .. } = request;
         // What a client that comes back has already is not sent again while its version is current.
         let claimed = if self.started { &BTreeMap::new() } else { &request.initial_resource_versions };
-        if !self.started {
+        let first = !self.started;
+        if first {
             self.started = true;
             self.subscription.begin_delta(
                 resource_names_subscribe,
@@ -76,9 +77,11 @@ impl KindMachine for DeltaKind {
         for name in resource_names_subscribe {
             self.subscription.add(name);
             if name == WILDCARD {
-                // R-D9: the wildcard again means everything again.
-                self.sent.clear();
-                self.due = true;
+                // R-D9: the wildcard again means everything again. The names stay: one that is gone must be told.
+                if !first {
+                    self.sent.values_mut().for_each(|version| *version = "".into());
+                }
+                self.due |= !first || self.sent.is_empty();
             } else if !claimed.contains_key(name) {
                 // R-D8: subscribing again to what is subscribed means sending it again.
                 self.asked.insert(name.clone());

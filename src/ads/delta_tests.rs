@@ -175,6 +175,16 @@ fn d19_what_a_client_brings_is_compared() {
 }
 
 #[test]
+fn d9_d19_a_wildcard_does_not_forget_what_is_gone() {
+    let all = snapshot(&[(CDS, "A", "1")]);
+    let mut client = Client::new();
+    client.ask(CDS, &Ask { add: &["*"], initial: &[("gone", "1")], ..Ask::default() });
+    assert_eq!(client.next(&all), sent("1", 1, &["gone"]));
+    client.ask(CDS, &Ask { add: &["*"], nonce: "1", ..Ask::default() });
+    assert_eq!(client.next(&snapshot(&[])), sent("2", 0, &["A"]));
+}
+
+#[test]
 fn d22_a_rejection_is_not_repeated_and_a_rollback_is_sent() {
     let (good, bad) = (snapshot(&[(CDS, "A", "1")]), snapshot(&[(CDS, "A", "2"), (CDS, "D", "1")]));
     let mut client = Client::new();

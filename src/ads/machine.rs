@@ -105,6 +105,9 @@ pub trait Machine: Default + Send + 'static {
     /// Whether the client has accepted everything that it is subscribed to in the snapshot last polled with.
     fn in_sync(&self) -> bool;
 
+    /// Whether the client has asked for every type of which there is anything. Envoy asks for one after the other.
+    fn has_asked(&self, snapshot: &Snapshot) -> bool;
+
     /// Encodes a response: a head for this stream, the resources shared.
     fn encode(response: Response) -> Vec<Bytes>;
 }
@@ -202,6 +205,11 @@ impl<K: KindMachine> Machine for ByKind<K> {
 
     fn in_sync(&self) -> bool {
         self.kinds.values().all(K::is_settled)
+    }
+
+    fn has_asked(&self, snapshot: &Snapshot) -> bool {
+        let is_empty = |kind| snapshot.set(kind).is_none_or(|set| set.iter().next().is_none());
+        ResourceKind::ALL.into_iter().all(|kind| self.kinds.contains_key(&kind) || is_empty(kind))
     }
 
     fn encode(response: Response) -> Vec<Bytes> {

@@ -79,9 +79,8 @@ impl<M: Machine> Client<M> {
                     }
                     Step::Wait(until) => wake = until,
                 }
-                if self.machine.in_sync() {
-                    session.live(published.edit.number());
-                }
+                let has_all = self.machine.in_sync() && self.machine.has_asked(&published.snapshot);
+                session.live(has_all.then(|| published.edit.number()));
             }
             tokio::select! {
                 biased;
@@ -123,8 +122,8 @@ impl<M: Machine> Client<M> {
             Some(Event::Acked { kind, version }) => session.acked(kind.as_str(), &version),
             Some(Event::Nacked { kind, version, message }) => {
                 let (node, r#type) = (session.node(), kind.as_str());
+                session.nacked(kind.as_str(), &version, message.clone());
                 tracing::error!(node, r#type, "sidecar {node} rejected {}: {message}", r#type);
-                session.nacked(kind.as_str(), &version, message);
             }
             None => {}
         }

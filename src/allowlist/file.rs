@@ -17,6 +17,9 @@ pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Most findings of one file that are shown.
+const MAX_DIAGNOSTICS: usize = 20;
+
 /// Keys of the top level that this version enforces.
 const KEYS: [&str; 2] = ["version", "allow"];
 /// Keys of the language that a later version enforces; refused until then, never ignored.
@@ -93,6 +96,7 @@ pub fn parse(file: &FileText) -> Parsed {
     let mut reader = Reader { source: &source, label: &file.label, diagnostics: Vec::new() };
     let entries = reader.document(&root);
     let failed = reader.diagnostics.iter().any(|found| found.severity == Severity::Error);
+    reader.summarize();
     Parsed {
         entries: entries.filter(|_| !failed).map(|entries| FileEntries { entries }),
         diagnostics: reader.diagnostics,
@@ -108,6 +112,20 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn error(&self, code: &'static str, span: &Span, message: impl Into<String>) -> Diagnostic {
         Diagnostic::error(self.source, code, span.clone(), message)
+    }
+
+    /// Errors first, and not more than a person reads: each one is rendered, logged and shown in the status.
+    fn summarize(&mut self) {
+        let all = self.diagnostics.len();
+        if all <= MAX_DIAGNOSTICS {
+            return;
+        }
+        self.diagnostics.sort_by_key(|found| found.severity == Severity::Warning);
+        self.diagnostics.truncate(MAX_DIAGNOSTICS);
+        if let Some(last) = self.diagnostics.last_mut() {
+            let more = all - MAX_DIAGNOSTICS;
+            last.message.push_str(&format!(" (and {more} more findings in this file)"));
+        }
     }
 
     fn document(&mut self, root: &Node) -> Option<Vec<Entry>> {

@@ -51,6 +51,11 @@ impl Value {
 
 /// Reads one document.
 pub(super) fn read(source: &Source) -> Result<Node, Box<Diagnostic>> {
+    if let Some(at) = tag(&source.text) {
+        let span = Span::of(&source.text, at..at + 1);
+        let found = Diagnostic::error(source, "yaml-tag", span, "YAML tags (`!name`) are not accepted");
+        return Err(Box::new(found.help("take the `!` out; to deny a host, do not list it")));
+    }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
@@ -254,6 +259,21 @@ fn explain(source: &Source, error: &Error) -> Diagnostic {
         }
         _ => Diagnostic::error(source, "yaml-syntax", span.clone(), format!("not valid YAML: {message}")),
     }
+}
+
+/// Where a tag begins. The parser drops tags: `- !deny a.com` would allow a.com. No host has a `!`, so every one outside
+/// of comments is a tag or an error.
+fn tag(text: &str) -> Option<usize> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let comment = if line.trim_start().starts_with('#') { Some(0) } else { line.find(" #") };
+        let code = line.get(..comment.unwrap_or(line.len())).unwrap_or(line);
+        if let Some(at) = code.find('!') {
+            return Some(start + at);
+        }
+        start += line.len();
+    }
+    None
 }
 
 fn line_of(text: &str, line: u32) -> &str {

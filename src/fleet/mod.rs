@@ -128,9 +128,9 @@ impl Session {
         self.fleet.update(|state| state.nacked(self.id, kind, version, message));
     }
 
-    /// The sidecar has accepted everything of the publication with this number.
-    pub fn live(&self, edit: u64) {
-        if self.fleet.lock().live_edit(self.id) != Some(edit) {
+    /// Which publication the sidecar has accepted in full; nothing while it has not.
+    pub fn live(&self, edit: Option<u64>) {
+        if self.fleet.lock().live_edit(self.id) != edit {
             self.fleet.update(|state| state.live(self.id, edit, Instant::now()));
         }
     }

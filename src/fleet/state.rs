@@ -42,6 +42,8 @@ pub struct KindState {
     pub sent: Option<Arc<str>>,
     /// The version accepted last.
     pub acked: Option<Arc<str>>,
+    /// When it was accepted.
+    pub acked_at: Option<Instant>,
     /// The rejection that no later ACK has cleared.
     pub nack: Option<Nack>,
 }
@@ -90,6 +92,7 @@ impl State {
         self.counts.entry(kind).or_default().acked += 1;
         if let Some(state) = self.kind(id, kind) {
             state.acked = Some(Arc::clone(version));
+            state.acked_at = Some(Instant::now());
             state.nack = None;
         }
     }
@@ -101,9 +104,9 @@ impl State {
         }
     }
 
-    pub(super) fn live(&mut self, id: SessionId, edit: u64, at: Instant) {
+    pub(super) fn live(&mut self, id: SessionId, edit: Option<u64>, at: Instant) {
         if let Some(sidecar) = self.sidecars.get_mut(&id.0) {
-            sidecar.live = Some((edit, at));
+            sidecar.live = edit.map(|edit| (edit, at));
         }
     }
 

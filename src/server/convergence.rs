@@ -1,9 +1,10 @@
 //! When an edit is live: the one log line that says what changed, where, and after how long.
 
 use crate::{
-    fleet::{Fleet, SessionId, Sidecar},
+    fleet::{Fleet, Kind, SessionId, Sidecar},
     metrics::Metrics,
     policy::PolicyDiff,
+    snapshot::Version,
 };
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,24 @@ pub(super) struct Edit {
     pub(super) noticed: Instant,
     pub(super) entries: usize,
     pub(super) change: PolicyDiff,
+    /// The resource types that it changed, with their new versions.
+    pub(super) changed: Vec<(Kind, Version)>,
+}
+
+impl Edit {
+    /// When a sidecar had accepted what the edit changed, or a newer edit. What it thinks of other resources does not
+    /// matter.
+    fn live_since(&self, sidecar: &Sidecar) -> Option<Instant> {
+        if let Some((_, when)) = sidecar.live.filter(|(live, _)| *live >= self.number) {
+            return Some(when);
+        }
+        let accepted = |(kind, version): &(Kind, Version)| {
+            let state = sidecar.kinds.get(kind)?;
+            state.acked_at.filter(|_| state.acked.as_ref() == Some(version))
+        };
+        let times: Option<Vec<Instant>> = self.changed.iter().map(accepted).collect();
+        times?.into_iter().max()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +57,7 @@ pub(super) async fn report(fleet: Fleet, metrics: Metrics, edit: Edit) {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         changes.mark_unchanged();
-        let progress = progress(&fleet.sidecars(), &at_start, edit.number);
+        let progress = progress(&fleet.sidecars(), &at_start, &edit);
         let timed_out = tokio::time::Instant::now() >= until;
         if progress.silent.is_empty() || timed_out {
             log(&edit, &progress, &metrics);
@@ -52,15 +71,14 @@ pub(super) async fn report(fleet: Fleet, metrics: Metrics, edit: Edit) {
     }
 }
 
-fn progress(sidecars: &[(SessionId, Sidecar)], at_start: &[SessionId], edit: u64) -> Progress {
+fn progress(sidecars: &[(SessionId, Sidecar)], at_start: &[SessionId], edit: &Edit) -> Progress {
     let mut progress = Progress::default();
     for (id, sidecar) in sidecars {
         if !at_start.contains(id) {
             continue;
         }
-        match sidecar.live {
-            // A newer edit contains this one.
-            Some((live, when)) if live >= edit => {
+        match edit.live_since(sidecar) {
+            Some(when) => {
                 progress.live += 1;
                 progress.last = progress.last.max(Some(when));
             }

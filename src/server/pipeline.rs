@@ -10,10 +10,10 @@ use crate::{
         Diagnostic, FileState, Found, FoundFile, Ledger, Loaded, MAX_BYTES, OneLine, Severity, Snippet,
     },
     envoy::{self, Profile},
-    fleet::Fleet,
+    fleet::{Fleet, Kind},
     metrics::{EditOutcome, Metrics},
     policy::{Policy, PolicyDiff},
-    snapshot::{Snapshot, Store},
+    snapshot::{Published, ResourceKind, Snapshot, Store, Version},
     source::{Bundle, File, RootState, Watcher},
     telemetry::{self, LogFormat},
 };
@@ -83,11 +83,16 @@ impl Pipeline {
     fn apply(&mut self, bundle: &Bundle, noticed: Instant) {
         let Loaded { policy, files } = self.ledger.apply(&found(bundle));
         let before = self.states.borrow().files.clone();
-        self.tell(&before, &files);
-        let applied = policy.is_some_and(|policy| self.enforce(policy, noticed));
+        // What a log line announces is already to be seen in the status.
+        let now = files.clone();
+        let entries = policy.as_ref().or(self.policy.as_ref()).map_or(0, |policy| policy.rules().len());
         self.states.send_modify(|state| {
             state.files = files;
-            state.entries = self.policy.as_ref().map_or(0, |policy| policy.rules().len());
+            state.entries = entries;
+        });
+        self.tell(&before, &now);
+        let applied = policy.is_some_and(|policy| self.enforce(policy, noticed));
+        self.states.send_modify(|state| {
             if applied {
                 state.applied_at = Some(SystemTime::now());
             }
@@ -107,14 +112,19 @@ impl Pipeline {
         let entries = policy.rules().len();
         let first = self.policy.is_none();
         self.policy = Some(policy);
-        let Some(published) = self.store.publish(snapshot) else { return false };
+        let Some(published) = self.store.publish(snapshot) else {
+            self.metrics.edit(EditOutcome::Applied);
+            tracing::info!(entries, "allowlist edit: {change}; nothing changes at the sidecars");
+            return true;
+        };
         self.metrics.edit(EditOutcome::Applied);
         tracing::debug!(entries, "published version {}", published.snapshot.version());
         if first {
             let nothing = if entries == 0 { ": everything is denied" } else { "" };
             tracing::info!(entries, "serving {entries} allowlist entries{nothing}");
         } else {
-            let edit = Edit { number: published.edit.number(), noticed, entries, change };
+            let changed = changed_kinds(previous.as_ref(), &published);
+            let edit = Edit { number: published.edit.number(), noticed, entries, change, changed };
             tokio::spawn(convergence::report(self.fleet.clone(), self.metrics.clone(), edit));
         }
         true
@@ -161,6 +171,18 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// The types whose set differs, with the new version.
+fn changed_kinds(before: Option<&Published>, after: &Published) -> Vec<(Kind, Version)> {
+    let version =
+        |published: &Published, kind| published.snapshot.set(kind).map(|set| Arc::clone(set.version()));
+    let changed = ResourceKind::ALL.into_iter().filter_map(|kind| {
+        let new = version(after, kind)?;
+        let old = before.and_then(|before| version(before, kind));
+        (old.as_ref() != Some(&new)).then_some((kind.as_str(), new))
+    });
+    changed.collect()
 }
 
 /// The disk's terms in the ledger's terms.

@@ -53,7 +53,9 @@ pub(super) struct Hints {
     finished: Finished,
     /// Names of files that count although they do not end like an allowlist: named by the operator, or by a link.
     pub(super) named: BTreeSet<OsString>,
-    /// Something that is no allowlist file came or went: watches may be on directories that are gone.
+    /// Names of the directories that matter.
+    pub(super) directories: BTreeSet<OsString>,
+    /// A directory came or went: watches may be on one that is gone.
     pub(super) rearm: bool,
 }
 
@@ -94,7 +96,10 @@ impl Hints {
             is_allowlist_name(path) || path.file_name().is_some_and(|name| self.named.contains(name))
         };
         let files: Vec<PathBuf> = event.paths.iter().filter(counts).cloned().collect();
-        let others = files.len() < event.paths.len();
+        // The noise of other programs in the directory must cost nothing.
+        let is_directory =
+            |path: &PathBuf| path.file_name().is_some_and(|name| self.directories.contains(name));
+        let moved = swaps || event.paths.iter().any(is_directory);
         match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
                 for path in files {
@@ -117,12 +122,12 @@ impl Hints {
                     }
                 }
                 self.finished.all |= swaps;
-                self.rearm |= others;
+                self.rearm |= moved;
                 self.look(now);
             }
             EventKind::Create(_) => {
                 self.finished.all |= swaps;
-                self.rearm |= others;
+                self.rearm |= moved;
                 self.look(now + AFTER_CREATE);
             }
             EventKind::Modify(ModifyKind::Metadata(_)) => self.look(now + AFTER_CREATE),
@@ -188,7 +193,10 @@ impl SharedHints {
                 .paths
                 .last()
                 .and_then(|path| path.symlink_metadata().ok())
-                .is_some_and(|found| found.is_symlink() || found.is_dir());
+                // A directory that is made is filled afterwards; one that is moved here is whole.
+                .is_some_and(|found| {
+                    found.is_symlink() || (found.is_dir() && !matches!(event.kind, EventKind::Create(_)))
+                });
         self.lock().on_event(event, swaps, Instant::now());
         self.news.notify_one();
     }

@@ -2,7 +2,7 @@
 
 use super::{
     hints::{Finish, Finished, SharedHints},
-    scan::{Bundle, File, RootState, Unreadable, scan},
+    scan::{Bundle, File, RootState, Unreadable, is_allowlist_name, scan},
 };
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::{
@@ -172,6 +172,7 @@ impl Watcher {
         }
         match changed_files(&self.current, found).map(|path| finished.of(path)).min() {
             Some(Finish::Whole) => Settle::Not,
+            Some(Finish::Closed) if cut_something(&self.current, found) => Settle::Wait(SETTLE_UNANNOUNCED),
             Some(Finish::Closed) => Settle::Look(SETTLE_CLOSED),
             Some(Finish::Unknown) | None => Settle::Wait(SETTLE_UNANNOUNCED),
         }
@@ -213,6 +214,9 @@ impl Watcher {
                 wanted.entry(identity).or_insert(directory);
             }
         }
+        let names =
+            self.paths.iter().chain(wanted.values()).filter_map(|path| Some(path.file_name()?.to_owned()));
+        self.hints.lock().directories = names.filter(|name| !is_allowlist_name(Path::new(name))).collect();
         self.armed.retain(|identity, path| {
             let keep = !anew && wanted.get(identity) == Some(path);
             if !keep {
@@ -264,7 +268,7 @@ fn changed_files<'a>(before: &'a Bundle, after: &'a Bundle) -> impl Iterator<Ite
     after.files().filter(move |file| !known.contains(file)).map(|file| file.path.as_path())
 }
 
-/// Whether a file or a root that could be read is gone.
+/// Whether a file or a root is gone, or not yet back.
 fn lost_something(before: &Bundle, after: &Bundle) -> bool {
     before.roots.iter().zip(&after.roots).any(|(before, after)| match (&before.state, &after.state) {
         (RootState::Files(_), RootState::Unreadable(_)) => true,
@@ -274,6 +278,19 @@ fn lost_something(before: &Bundle, after: &Bundle) -> bool {
                 Some(new) => old.content.is_ok() && new.content == Err(Unreadable::Missing),
             })
         }
-        (RootState::Unreadable(_), _) => false,
+        // A directory that came back may not have all its files yet.
+        (RootState::Unreadable(_), RootState::Files(_)) => true,
+        (RootState::Unreadable(_), RootState::Unreadable(_)) => false,
+    })
+}
+
+/// Whether a file holds only the beginning of what it held, as if somebody were about to write it again.
+fn cut_something(before: &Bundle, after: &Bundle) -> bool {
+    after.files().any(|new| {
+        let old = before.files().find(|old| old.path == new.path);
+        match (old.map(|old| &old.content), &new.content) {
+            (Some(Ok(old)), Ok(new)) => new.len() < old.len() && old.starts_with(new),
+            _ => false,
+        }
     })
 }

@@ -81,7 +81,9 @@ async fn state_of_the_world_follows_edits() {
     let second = stream.message().await.unwrap().unwrap();
     assert_ne!((&second.version_info, &second.nonce), (&first.version_info, &first.nonce));
     send.send(rds(&second.nonce)).await.unwrap();
-    server.wait_in_sync(1);
+    crate::support::wait_until("the ACK is seen", || {
+        server.status()["sidecars"][0]["resources"][0]["acked_version"] == second.version_info.as_str()
+    });
     // R-L1: the client's end is the end of the stream.
     drop(send);
     assert!(stream.message().await.unwrap().is_none());
