@@ -94,10 +94,11 @@ impl tower_service::Service<http::Request<Body>> for AdsService {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let path = request.uri().path();
+        let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(Self::NAME)).unwrap_or(path);
         ready(Ok(match method {
-            "StreamAggregatedResources" => self.open::<SotwMachine>(request),
-            "DeltaAggregatedResources" => self.open::<DeltaMachine>(request),
+            "/StreamAggregatedResources" => self.open::<SotwMachine>(request),
+            "/DeltaAggregatedResources" => self.open::<DeltaMachine>(request),
             other => Status::unimplemented(format!("there is no method {other}")).into_http(),
         }))
     }

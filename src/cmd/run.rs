@@ -22,8 +22,10 @@ use tokio::process::Child;
 
 /// What `run` creates where there is no allowlist.
 const SAMPLE: &str = include_str!("sample.yaml");
-/// The node id of the local sidecar.
-const NODE_ID: &str = "local";
+/// The node cluster of the local sidecar, and how its id begins.
+const NODE: &str = "local";
+/// How the name of its temporary directory begins; the rest is random.
+const DIRECTORY: &str = "exeat-";
 /// As shells say it of a command that does not exist.
 const NOT_FOUND: u8 = 127;
 /// From a policy in force to an open proxy port.
@@ -42,18 +44,23 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         server.stop().await;
         bail!("there is no valid allowlist, so the command is not started; see the errors above");
     }
-    let directory = tempfile::Builder::new().prefix("exeat-").tempdir()?;
+    let directory = tempfile::Builder::new().prefix(DIRECTORY).tempdir()?;
     let bootstrap = Bootstrap {
-        node_id: NODE_ID.to_owned(),
-        node_cluster: NODE_ID.to_owned(),
+        // Nobody else on this machine can speak for it.
+        node_id: directory.path().file_name().map_or_else(
+            || NODE.to_owned(),
+            |name| name.to_string_lossy().replace(DIRECTORY, &format!("{NODE}-")),
+        ),
+        node_cluster: NODE.to_owned(),
         xds: server.xds().clone(),
         admin_socket: directory.path().join("admin.sock"),
     };
     // The command owns standard output.
     let log = if args.command.is_empty() { Stdio::inherit() } else { io::stderr().into() };
     let mut envoy = LocalEnvoy::start(&envoy, &bootstrap, directory.path(), log)?;
+    let local = Local { proxy, node: bootstrap.node_id.clone(), fleet: server.fleet().clone() };
     let outcome = tokio::select! {
-        outcome = work(args, proxy, server.fleet().clone()) => outcome,
+        outcome = work(args, &local) => outcome,
         status = envoy.ended() => Err(anyhow::anyhow!("Envoy ended by itself: {}", status?)),
         error = server.failed() => Err(error),
     };
@@ -62,10 +69,18 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-async fn work(args: &RunArgs, proxy: SocketAddr, fleet: Fleet) -> anyhow::Result<ExitCode> {
+/// The sidecar that was started here.
+struct Local {
+    proxy: SocketAddr,
+    node: String,
+    fleet: Fleet,
+}
+
+async fn work(args: &RunArgs, local: &Local) -> anyhow::Result<ExitCode> {
+    let proxy = local.proxy;
     let Some((program, arguments)) = args.command.split_first() else {
         let ready = async {
-            ready(proxy, &fleet, None).await?;
+            ready(local, None).await?;
             tracing::info!(
                 "the proxy is ready: use it with curl -x http://{proxy}, or put a command behind --"
             );
@@ -77,7 +92,7 @@ async fn work(args: &RunArgs, proxy: SocketAddr, fleet: Fleet) -> anyhow::Result
         };
     };
     tokio::select! {
-        result = ready(proxy, &fleet, Some(READY_WITHIN)) => result?,
+        result = ready(local, Some(READY_WITHIN)) => result?,
         signal = interrupted() => return Ok(signal.map(|_| ExitCode::from(FAILED))?),
     }
     let variables = proxy_env::variables(proxy, std::env::var_os("JAVA_TOOL_OPTIONS"));
@@ -113,12 +128,14 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 }
 
 /// Ends when the sidecar has the policy and its port is open.
-async fn ready(proxy: SocketAddr, fleet: &Fleet, within: Option<Duration>) -> anyhow::Result<()> {
+async fn ready(local: &Local, within: Option<Duration>) -> anyhow::Result<()> {
+    let Local { proxy, node, fleet } = local;
     let open = async {
         let mut changes = fleet.changes();
         loop {
             changes.mark_unchanged();
-            let sidecars = fleet.sidecars();
+            let mut sidecars = fleet.sidecars();
+            sidecars.retain(|(_, sidecar)| sidecar.info.node_id == *node);
             if let Some(words) = sidecars.iter().find_map(|(_, sidecar)| rejection(sidecar)) {
                 bail!("Envoy refused its configuration: {words}");
             }

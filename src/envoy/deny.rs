@@ -36,7 +36,8 @@ const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
         DenyReason::UpgradeNotAllowed => Some("response.code_details == 'upgrade_failed'"),
         DenyReason::BadPath => Some("response.code_details == 'path_normalization_failed'"),
         DenyReason::BadRequest => Some(
-            "((response.code_details.startsWith('http1.') || response.code_details.startsWith('http.')) \
+            "(response.code_details in ['missing_host_header', 'absolute_path_rejected', 'invalid_path'] \
+             || (response.code_details.startsWith('http1.') || response.code_details.startsWith('http.')) \
              && response.code_details != 'http1.https_url_on_plaintext_connection')",
         ),
         DenyReason::NoPolicy => Some("response.code_details == 'route_not_found'"),

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Names in the cache. Envoy's default of 1,024 answers 503 to the next one.
 const MAX_HOSTS: u32 = 10_000;
 /// A name that nobody asked for leaves the cache after this.
-const HOST_TTL: Duration = Duration::from_secs(300);
+const HOST_TTL: Duration = Duration::from_secs(60);
 /// A lookup may take this long.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A failed lookup is repeated after the first, later after the second. Envoy's default keeps a failure for a minute.

@@ -29,7 +29,7 @@ pub const RULES_WITH_LINE: usize = 256;
 const HOST: &str = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*";
 
 /// Headers that would tell the upstream about the agent, or carry the agent's proxy credentials to it.
-const HEADERS_TO_REMOVE: [&str; 11] = [
+const HEADERS_TO_REMOVE: [&str; 12] = [
     "proxy-authorization",
     "proxy-connection",
     "forwarded",
@@ -38,6 +38,7 @@ const HEADERS_TO_REMOVE: [&str; 11] = [
     "x-forwarded-proto",
     "x-request-id",
     "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-attempt-count",
     "x-envoy-internal",
     "x-envoy-external-address",
     "x-envoy-original-dst-host",
@@ -101,7 +102,13 @@ fn allow_routes() -> Vec<Route> {
             any_path([header(":scheme", MatchPattern::Exact("https".to_owned()))]),
         ),
         refuse(DenyReason::NotTls, any_path([header(":authority", MatchPattern::Suffix(":443".to_owned()))])),
-        forward("allow/http", any_path([authority(&format!("{HOST}(:[0-9]+)?"))])),
+        forward(
+            "allow/http",
+            any_path([
+                authority(&format!("{HOST}(:[0-9]+)?")),
+                header(":scheme", MatchPattern::Exact("http".to_owned())),
+            ]),
+        ),
         refuse(DenyReason::BadHost, any_path([])),
     ]
 }

@@ -13,15 +13,18 @@ pub struct AddressGuard {
 
 impl AddressGuard {
     /// RFC 6890 special-purpose IPv4 ranges, multicast and the reserved block.
-    const V4: [([u8; 4], u8); 14] = [
+    const V4: [([u8; 4], u8); 16] = [
         ([0, 0, 0, 0], 8),
         ([10, 0, 0, 0], 8),
         ([100, 64, 0, 0], 10),
         ([127, 0, 0, 0], 8),
+        // Azure's metadata and control address, which looks public.
+        ([168, 63, 129, 16], 32),
         ([169, 254, 0, 0], 16),
         ([172, 16, 0, 0], 12),
         ([192, 0, 0, 0], 24),
         ([192, 0, 2, 0], 24),
+        ([192, 88, 99, 0], 24),
         ([192, 168, 0, 0], 16),
         ([198, 18, 0, 0], 15),
         ([198, 51, 100, 0], 24),
@@ -30,11 +33,12 @@ impl AddressGuard {
         ([240, 0, 0, 0], 4),
     ];
 
-    /// IPv6: embedded IPv4 (`::/96`, mapped, NAT64, 6to4, Teredo), unique local, link and site local, discard-only,
+    /// IPv6: embedded IPv4 (`::/96`, mapped, translated, NAT64, 6to4, Teredo), unique local, link and site local, discard-only,
     /// benchmarking, ORCHID, documentation, multicast.
-    const V6: [([u16; 8], u8); 14] = [
+    const V6: [([u16; 8], u8); 17] = [
         ([0, 0, 0, 0, 0, 0, 0, 0], 96),
         ([0, 0, 0, 0, 0, 0xffff, 0, 0], 96),
+        ([0, 0, 0, 0, 0xffff, 0, 0, 0], 96),
         ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96),
         ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
         ([0x100, 0, 0, 0, 0, 0, 0, 0], 64),
@@ -43,6 +47,8 @@ impl AddressGuard {
         ([0x2001, 0x20, 0, 0, 0, 0, 0, 0], 28),
         ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
         ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
+        ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
+        ([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16),
         ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
         ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
         ([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
@@ -122,6 +128,9 @@ mod tests {
             "100.64.0.1",
             "127.0.0.1",
             "169.254.169.254",
+            "168.63.129.16",
+            "::ffff:0:7f00:1",
+            "3fff::1",
             "172.31.0.1",
             "192.168.1.1",
             "198.19.0.1",

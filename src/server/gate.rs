@@ -6,7 +6,10 @@ use crate::{ads::Node, envoy::MINIMUM_VERSION};
 pub(super) fn admit(node: &Node) -> Result<(), String> {
     let (major, minor) = MINIMUM_VERSION;
     match node.version {
-        Some(version) if node.user_agent == "envoy" && (version.major, version.minor) < MINIMUM_VERSION => {
+        Some(version)
+            if node.user_agent.eq_ignore_ascii_case("envoy")
+                && (version.major, version.minor) < MINIMUM_VERSION =>
+        {
             Err(format!(
                 "Envoy {version} would ignore the guard of private addresses; use Envoy {major}.{minor} or later"
             ))

@@ -173,6 +173,11 @@ impl Pipeline {
     }
 }
 
+/// A file's name must not break a log line or steer a terminal.
+fn printable(name: &str) -> Arc<str> {
+    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
+}
+
 /// The types whose set differs, with the new version.
 fn changed_kinds(before: Option<&Published>, after: &Published) -> Vec<(Kind, Version)> {
     let version =
@@ -188,12 +193,12 @@ fn changed_kinds(before: Option<&Published>, after: &Published) -> Vec<(Kind, Ve
 /// The disk's terms in the ledger's terms.
 fn found(bundle: &Bundle) -> Vec<Found> {
     let file = |file: &File| FoundFile {
-        path: file.path.to_string_lossy().into(),
-        label: Arc::clone(&file.label),
+        path: printable(&file.path.to_string_lossy()),
+        label: printable(&file.label),
         content: file.content.clone().map_err(|error| error.to_string()),
     };
     let roots = bundle.roots.iter().map(|root| Found {
-        path: root.path.to_string_lossy().into(),
+        path: printable(&root.path.to_string_lossy()),
         files: match &root.state {
             RootState::Files(files) => Ok(files.iter().map(file).collect()),
             RootState::Unreadable(why) => Err(why.to_string()),

@@ -2,10 +2,12 @@
 
 use super::EXTENSIONS;
 use bytes::Bytes;
+use rustix::fs::OFlags;
 use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -117,7 +119,8 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if !hidden && is_allowlist_name(&entry.path()) && !entry.path().is_dir() {
+        // A directory of such a name is an error, not a file that was removed.
+        if !hidden && is_allowlist_name(&entry.path()) {
             paths.push(entry.path());
         }
     }
@@ -135,8 +138,10 @@ fn read_file(path: PathBuf, max_bytes: usize) -> File {
 }
 
 fn read(path: &Path, max_bytes: usize) -> Result<Bytes, Unreadable> {
-    // Before opening: opening a pipe would wait for its writer.
-    let metadata = fs::metadata(path)?;
+    // Opening a pipe must not wait for its writer, and what was opened is what is judged.
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(Unreadable::NotAFile);
     }
@@ -145,7 +150,7 @@ fn read(path: &Path, max_bytes: usize) -> Result<Bytes, Unreadable> {
     }
     let mut content = Vec::new();
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
-    fs::File::open(path)?.take(limit).read_to_end(&mut content)?;
+    file.take(limit).read_to_end(&mut content)?;
     Ok(content.into())
 }
 

@@ -20,6 +20,8 @@ const SETTLE_UNANNOUNCED: Duration = Duration::from_millis(100);
 const SETTLE_CLOSED: Duration = Duration::from_micros(500);
 /// A file that is gone counts as removed if it stays away this long: editors move files aside while they save.
 const SETTLE_REMOVED: Duration = Duration::from_millis(500);
+/// A disk that never comes to rest is taken as it is after this.
+const SETTLE_AT_MOST: Duration = Duration::from_secs(2);
 
 /// A change of what is on disk.
 #[derive(Clone, Debug)]
@@ -132,8 +134,10 @@ impl Watcher {
                         now >= settling.until
                     }
                     _ => {
-                        settling = Some(Settling { found: found.clone(), noticed, until: now + settle });
-                        false
+                        // One busy file must not hold back a removal in another one for ever.
+                        let until = (now + settle).min(noticed + SETTLE_AT_MOST);
+                        settling = Some(Settling { found: found.clone(), noticed, until });
+                        now >= until
                     }
                 },
             };

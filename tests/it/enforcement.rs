@@ -178,6 +178,7 @@ fn tricks_with_the_authority_lead_nowhere() {
             "https-needs-connect",
         ),
         ("GET / HTTP/1.1\r\nhost: a b\r\n\r\n".to_owned(), 400, "bad-request"),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, "bad-request"),
         ("CONNECT a.test HTTP/1.1\r\n\r\n".to_owned(), 400, "bad-request"),
         (format!("GET http://a.test:{port}/x%2fy HTTP/1.1\r\nhost: a.test:{port}\r\n\r\n"), 400, "bad-path"),
         (
