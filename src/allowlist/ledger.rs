@@ -4,7 +4,7 @@
 //! until every file is good: serving the good part would deny what the bad part allowed before a restart. Afterwards a
 //! new file that has never been good adds nothing, and holds nobody back.
 
-use super::{Diagnostic, FileEntries, FileText, Severity, combine, parse};
+use super::{Diagnostic, FileEntries, FileText, combine, parse};
 use crate::policy::Policy;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -140,13 +140,6 @@ impl Kept {
             format!("cannot be read: {why}"),
         );
         self.state.diagnostics = vec![found.help("check that the path is right and readable")];
-    }
-}
-
-impl FileState {
-    /// The errors among the diagnostics.
-    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.diagnostics.iter().filter(|found| found.severity == Severity::Error)
     }
 }
 

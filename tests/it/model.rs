@@ -68,7 +68,6 @@ fn snapshot(kind: ResourceKind, world: &World) -> Snapshot {
 
 /// A client of one type: what it wants, what it has, and which responses it has not answered.
 trait Client: Default {
-    /// `full_state`: the type is one whose responses are complete.
     fn subscribe(&mut self, wanted: Vec<&'static str>);
     fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> bool;
     fn answer(&mut self, nack: bool) -> bool;

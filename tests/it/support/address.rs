@@ -2,14 +2,18 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// A range 127.x.y.0/24.
+#[derive(Clone)]
 pub struct Block {
     base: [u8; 3],
     /// Bound for as long as the block is used.
-    _claim: TcpListener,
+    _claim: Arc<TcpListener>,
 }
 
 const CLAIM_PORT: u16 = 10_099;
@@ -25,7 +29,7 @@ impl Block {
             let base = [127, 2 + (number / 250) as u8, 1 + (number % 250) as u8];
             let claim = TcpListener::bind((Ipv4Addr::new(base[0], base[1], base[2], 254), CLAIM_PORT));
             if let Ok(claim) = claim {
-                return Self { base, _claim: claim };
+                return Self { base, _claim: Arc::new(claim) };
             }
         }
     }

@@ -17,6 +17,8 @@ pub struct ControlPlane {
     process: Option<Process>,
     flags: Vec<String>,
     directory: tempfile::TempDir,
+    /// Nobody else gets the addresses while the server lives.
+    _block: Block,
     pub xds: XdsEndpoint,
     pub admin: SocketAddr,
 }
@@ -39,6 +41,7 @@ impl ControlPlane {
             process: None,
             flags: all,
             directory: tempfile::tempdir().unwrap(),
+            _block: block.clone(),
             xds: XdsEndpoint::Address((block.host(9), 18_000).into()),
             admin: (block.host(9), 18_001).into(),
         }
