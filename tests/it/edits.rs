@@ -232,3 +232,38 @@ fn noise_beside_the_file_shows_no_half_written_one() {
     let (_, metrics) = server.ask("/metrics");
     assert!(!metrics.contains("outcome=\"rejected\""), "{metrics}");
 }
+
+/// A removal is a revocation: a file that somebody rewrites without a pause must not hold it back.
+#[test]
+fn a_busy_file_does_not_hold_back_a_removal() {
+    let server = server("lists", |directory| {
+        fs::create_dir(directory.join("lists")).unwrap();
+        fs::write(directory.join("lists/old.yaml"), "- old.test\n").unwrap();
+    });
+    let lists = server.directory().join("lists");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0.. {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                fs::write(lists.join("busy.yaml"), format!("- h{number}.test\n")).unwrap();
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        server.wait_for_entries(2);
+        fs::remove_file(lists.join("old.yaml")).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        let gone = loop {
+            let gone = server.status()["entries"] == 1;
+            if gone || Instant::now() > end {
+                break gone;
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        writer.join().unwrap();
+        assert!(gone, "the removal waits for the writer");
+    });
+}
