@@ -5,7 +5,7 @@ use crate::{
     cli::{RunArgs, ServeArgs},
     envoy::{Bootstrap, ResourceKind},
     fleet::{Fleet, Sidecar},
-    server::{Interrupt, Server, interrupted},
+    server::{Interrupt, Interrupts, Server},
     sidecar::{self, LocalEnvoy},
 };
 use anyhow::{Context, bail};
@@ -57,10 +57,12 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     // The command owns standard output.
     let log = if args.command.is_empty() { Stdio::inherit() } else { io::stderr().into() };
+    // From here on there is something that a signal must end; until then it ends this process, as usual.
+    let mut interrupts = Interrupts::listen()?;
     let mut envoy = LocalEnvoy::start(&envoy, &bootstrap, directory.path(), log)?;
     let local = Local { proxy, node: bootstrap.node_id.clone(), fleet: server.fleet().clone() };
     let outcome = tokio::select! {
-        outcome = work(args, &local) => outcome,
+        outcome = work(args, &local, &mut interrupts) => outcome,
         status = envoy.ended() => Err(anyhow::anyhow!("Envoy ended by itself: {}", status?)),
         error = server.failed() => Err(error),
     };
@@ -76,7 +78,7 @@ struct Local {
     fleet: Fleet,
 }
 
-async fn work(args: &RunArgs, local: &Local) -> anyhow::Result<ExitCode> {
+async fn work(args: &RunArgs, local: &Local, interrupts: &mut Interrupts) -> anyhow::Result<ExitCode> {
     let proxy = local.proxy;
     let Some((program, arguments)) = args.command.split_first() else {
         let ready = async {
@@ -88,12 +90,12 @@ async fn work(args: &RunArgs, local: &Local) -> anyhow::Result<ExitCode> {
         };
         return tokio::select! {
             outcome = ready => outcome,
-            signal = interrupted() => Ok(signal.map(|_| ExitCode::SUCCESS)?),
+            _ = interrupts.next() => Ok(ExitCode::SUCCESS),
         };
     };
     tokio::select! {
         result = ready(local, Some(READY_WITHIN)) => result?,
-        signal = interrupted() => return Ok(signal.map(|_| ExitCode::from(FAILED))?),
+        _ = interrupts.next() => return Ok(ExitCode::from(FAILED)),
     }
     let variables = proxy_env::variables(proxy, std::env::var_os("JAVA_TOOL_OPTIONS"));
     let command =
@@ -105,16 +107,16 @@ async fn work(args: &RunArgs, local: &Local) -> anyhow::Result<ExitCode> {
         }
         command => command.with_context(|| format!("cannot start {}", program.to_string_lossy()))?,
     };
-    wait(&mut command).await.map(exit_code)
+    wait(&mut command, interrupts).await.map(exit_code)
 }
 
 /// Waits for the command. Ctrl-C reaches it from the terminal, and what it makes of that is its business; a signal
 /// for this process alone is passed on.
-async fn wait(command: &mut Child) -> anyhow::Result<ExitStatus> {
+async fn wait(command: &mut Child, interrupts: &mut Interrupts) -> anyhow::Result<ExitStatus> {
     loop {
         tokio::select! {
             status = command.wait() => return Ok(status?),
-            signal = interrupted() => if signal? == Interrupt::Terminate {
+            interrupt = interrupts.next() => if interrupt == Interrupt::Terminate {
                 sidecar::terminate(command);
             },
         }

@@ -2,14 +2,15 @@
 
 use crate::{
     cli::ServeArgs,
-    server::{Server, interrupted},
+    server::{Interrupts, Server},
 };
 use std::process::ExitCode;
 
 pub(super) async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let mut interrupts = Interrupts::listen()?;
     let mut server = Server::start(args.config()?).await?;
     tokio::select! {
-        signal = interrupted() => drop(signal?),
+        _ = interrupts.next() => {}
         error = server.failed() => return Err(error),
     }
     tracing::info!("stopping; sidecars keep what they have");

@@ -8,7 +8,7 @@ mod pipeline;
 mod signals;
 
 pub use config::{ServerConfig, XdsListen};
-pub use signals::{Interrupt, interrupted};
+pub use signals::{Interrupt, Interrupts};
 
 use crate::{
     admin::{self, AdminService, AllowlistState, StatusSource, proto::admin_server::AdminServer},

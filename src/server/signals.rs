@@ -1,6 +1,6 @@
 //! Requests to stop.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,14 +11,31 @@ pub enum Interrupt {
     Terminate,
 }
 
-/// Ends at a request to stop. Fails if signals cannot be received.
-pub async fn interrupted() -> std::io::Result<Interrupt> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => Interrupt::Keyboard,
-        _ = terminate.recv() => Interrupt::Terminate,
-        _ = hang_up.recv() => Interrupt::Terminate,
-    })
+/// Hears requests to stop. There is one for the life of the process: the first listener takes the default reaction away
+/// for good, so what arrives while there is none would be lost.
+#[derive(Debug)]
+pub struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Interrupts {
+    /// Begins to listen. Fails if signals cannot be received.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next request, also one that arrived while nobody waited.
+    pub async fn next(&mut self) -> Interrupt {
+        tokio::select! {
+            _ = self.interrupt.recv() => Interrupt::Keyboard,
+            _ = self.terminate.recv() => Interrupt::Terminate,
+            _ = self.hang_up.recv() => Interrupt::Terminate,
+        }
+    }
 }

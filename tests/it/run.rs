@@ -1,6 +1,6 @@
 //! `exeat run`, end to end.
 
-use crate::support::{Block, Process, Upstream, envoy_binary, exeat, wait_until};
+use crate::support::{Block, Process, Upstream, envoy_binary, exeat, finish, wait_until};
 use std::{fs, net::SocketAddr, path::Path, process::Command, process::Output};
 
 fn run(directory: &Path, block: &Block) -> Command {
@@ -34,10 +34,7 @@ fn a_command_runs_behind_the_proxy_and_gives_its_exit_code() {
         command
     };
     let curl = |url: &str| -> Output {
-        with_dns()
-            .args(["--", "curl", "-sS", "--fail", "-o", "/dev/null", "-w", "%{http_code}", url])
-            .output()
-            .unwrap()
+        finish(with_dns().args(["--", "curl", "-sS", "--fail", "-o", "/dev/null", "-w", "%{http_code}", url]))
     };
     let output = curl(&format!("http://a.test:{}/", upstream.port()));
     assert_eq!(
@@ -48,7 +45,7 @@ fn a_command_runs_behind_the_proxy_and_gives_its_exit_code() {
     );
     let script =
         format!("import urllib.request as u; print(u.urlopen('http://a.test:{}/').status)", upstream.port());
-    let output = with_dns().args(["--", "python3", "-c", &script]).output().unwrap();
+    let output = finish(with_dns().args(["--", "python3", "-c", &script]));
     assert_eq!(text(&output.stdout).trim(), "200", "{}", text(&output.stderr));
     let output = curl("http://evil.test/");
     assert_eq!(
@@ -99,7 +96,7 @@ fn a_port_that_is_taken_is_an_error_in_plain_words() {
     let _taken = std::net::TcpListener::bind(block.egress()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("allowlist.yaml"), "- a.test\n").unwrap();
-    let output = run(directory.path(), &block).args(["--", "true"]).output().unwrap();
+    let output = finish(run(directory.path(), &block).args(["--", "true"]));
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("cannot bind"), "{}", text(&output.stderr));
 }
@@ -111,10 +108,11 @@ fn an_interrupt_leaves_the_command_alone() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("allowlist.yaml"), "- a.test\n").unwrap();
     let script = "trap 'exit 9' TERM; kill -INT $PPID; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done; exit 7";
-    let output = run(directory.path(), &block).args(["--", "sh", "-c", script]).output().unwrap();
+    let output = finish(run(directory.path(), &block).args(["--", "sh", "-c", script]));
     assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
-    let script = "trap 'exit 9' TERM; kill -TERM $PPID; while true; do sleep 0.05; done";
-    let output = run(directory.path(), &block).args(["--", "sh", "-c", script]).output().unwrap();
+    let script =
+        "trap 'exit 9' TERM; kill -TERM $PPID; i=0; while [ $i -lt 1000 ]; do sleep 0.05; i=$((i+1)); done";
+    let output = finish(run(directory.path(), &block).args(["--", "sh", "-c", script]));
     assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
 }
 
@@ -123,11 +121,11 @@ fn a_command_that_cannot_run_is_said_at_once() {
     let block = Block::claim();
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("allowlist.yaml"), "- *.a.test\n").unwrap();
-    let output = run(directory.path(), &block).args(["--", "true"]).output().unwrap();
+    let output = finish(run(directory.path(), &block).args(["--", "true"]));
     assert_eq!(output.status.code(), Some(2));
     let words = text(&output.stderr);
     assert!(words.contains("yaml-unquoted-star") && words.contains("the command is not started"), "{words}");
     fs::write(directory.path().join("allowlist.yaml"), "- a.test\n").unwrap();
-    let output = run(directory.path(), &block).args(["--", "no-such-command"]).output().unwrap();
+    let output = finish(run(directory.path(), &block).args(["--", "no-such-command"]));
     assert_eq!(output.status.code(), Some(127), "{}", text(&output.stderr));
 }

@@ -13,7 +13,7 @@ pub use address::Block;
 pub use control_plane::ControlPlane;
 pub use dns::Dns;
 pub use http::{Connection, Reply, deny_reason, get, request, tunnel};
-pub use process::{Process, exeat, wait_until};
+pub use process::{Process, exeat, finish, wait_until};
 pub use sidecar::{Sidecar, envoy_binary};
 pub use tools::{certificate, command, python_with_requests};
 pub use upstream::Upstream;

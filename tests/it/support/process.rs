@@ -2,8 +2,8 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +18,24 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "did not come true: {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Runs a command to its end, as `Command::output` does, but not for ever.
+pub fn finish(command: &mut Command) -> Output {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+    let id = child.id().to_string();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        drop(Command::new("kill").args(["-KILL", &id]).status());
+        panic!("did not end: {command:?}")
+    });
+    output.unwrap()
 }
 
 /// A child process that ends with this value.
