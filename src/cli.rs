@@ -3,9 +3,9 @@
 //! Must not know how a command works.
 
 use crate::{
-    envoy::{Bootstrap, Profile, XdsEndpoint},
+    envoy::{Bootstrap, BootstrapTls, Profile, XdsEndpoint},
     policy::AddressGuard,
-    server::{ServerConfig, XdsListen},
+    server::{ServerConfig, TlsFiles, XdsListen},
     telemetry::LogFormat,
 };
 use clap::{Args, Parser, Subcommand};
@@ -21,7 +21,7 @@ use std::{
 #[command(
     version,
     about,
-    after_help = "Exit codes: 0 fine, 2 usage or I/O; `run -- COMMAND` gives the command's own (128 and the number of a signal)."
+    after_help = "Exit codes: 0 fine, 1 not live (`wait`), 2 usage or I/O; `run -- COMMAND` gives the command's own (128 and the number of a signal)."
 )]
 pub struct Cli {
     /// What to do.
@@ -41,6 +41,13 @@ pub enum Command {
     Run(RunArgs),
     /// Print the configuration with which an Envoy of your own starts.
     Bootstrap(BootstrapArgs),
+    /// Show what a running control plane serves, and which sidecars have it.
+    Status(StatusArgs),
+    /// Wait until what the allowlist files hold now is live on every connected sidecar.
+    ///
+    /// Exit code 0: it is. 1: it is not in time, a file is not valid, or a sidecar rejected it. 2: the control plane
+    /// cannot be asked.
+    Wait(WaitArgs),
 }
 
 /// Flags of everything that serves.
@@ -49,10 +56,14 @@ pub struct ServeArgs {
     /// Allowlist file, or directory of *.yaml and *.yml files; several form one allowlist.
     #[arg(long = "allowlist", env = "EXEAT_ALLOWLIST", value_name = "PATH", value_delimiter = ',', default_value = Self::DEFAULT_ALLOWLIST)]
     pub allowlists: Vec<PathBuf>,
-    /// Where sidecars connect: xDS, admin gRPC and gRPC health. IP:PORT or unix:PATH.
-    #[arg(long, env = "EXEAT_XDS_LISTEN", value_name = "ADDRESS", default_value_t)]
-    pub xds_listen: XdsListen,
-    /// Accept xDS connections from other machines without encryption: anyone who reaches the port can read the policy.
+    /// Where sidecars connect: xDS, admin gRPC and gRPC health. IP:PORT or unix:PATH; several are all served.
+    #[arg(long, env = "EXEAT_XDS_LISTEN", value_name = "ADDRESS", value_delimiter = ',', default_values_t = [XdsListen::default()])]
+    pub xds_listen: Vec<XdsListen>,
+    /// TLS where xDS is on TCP.
+    #[command(flatten)]
+    pub tls: ServeTlsArgs,
+    /// Accept xDS connections from other machines without encryption: anyone who reaches the port can read the policy
+    /// (also: TLS without client certificates).
     #[arg(long, env = "EXEAT_INSECURE_PLAINTEXT_XDS")]
     pub insecure_plaintext_xds: bool,
     /// Admin HTTP: /healthz /readyz /metrics /status.
@@ -81,15 +92,16 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The allowlist without a flag.
     pub const DEFAULT_ALLOWLIST: &'static str = "allowlist.yaml";
-    const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 18001);
+    /// Admin HTTP without a flag.
+    pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 18001);
 
     /// What was asked for, or what is wrong with it.
     pub fn config(&self) -> anyhow::Result<ServerConfig> {
-        if !self.xds_listen.is_local() && !self.insecure_plaintext_xds {
+        let open = self.tls.client_ca.is_none() && !self.insecure_plaintext_xds;
+        if let Some(listen) = self.xds_listen.iter().find(|listen| open && !listen.is_local()) {
             anyhow::bail!(
-                "xDS on {} would be readable for anyone who reaches it: listen on loopback or unix:PATH, or say \
-                 --insecure-plaintext-xds",
-                self.xds_listen
+                "xDS on {listen} would be readable for anyone who reaches it: listen on loopback or unix:PATH, ask for \
+                 client certificates with --tls-cert, --tls-key and --client-ca, or say --insecure-plaintext-xds"
             );
         }
         if !self.admin_listen.ip().is_loopback() && !self.insecure_plaintext_admin {
@@ -102,6 +114,7 @@ impl ServeArgs {
         Ok(ServerConfig {
             allowlists: self.allowlists.clone(),
             xds: self.xds_listen.clone(),
+            tls: self.tls.files(),
             admin: self.admin_listen,
             profile: Profile {
                 egress: self.egress_listen,
@@ -110,6 +123,27 @@ impl ServeArgs {
             },
             log_format: self.log_format,
         })
+    }
+}
+
+/// TLS of the xDS port.
+#[derive(Debug, Args)]
+pub struct ServeTlsArgs {
+    /// Speak TLS on the TCP addresses of --xds-listen, with this PEM certificate (and its chain). Read again on every change.
+    #[arg(long, env = "EXEAT_TLS_CERT", value_name = "PATH", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, env = "EXEAT_TLS_KEY", value_name = "PATH", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve only clients with a certificate of one of these PEM authorities.
+    #[arg(long, env = "EXEAT_CLIENT_CA", value_name = "PATH", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
+}
+
+impl ServeTlsArgs {
+    fn files(&self) -> Option<TlsFiles> {
+        let (cert, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(TlsFiles { cert, key, client_ca: self.client_ca.clone() })
     }
 }
 
@@ -127,6 +161,43 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The control plane's --admin-listen.
+    #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = ServeArgs::DEFAULT_ADMIN)]
+    pub admin: SocketAddr,
+    /// Show it again after each change.
+    #[arg(long)]
+    pub watch: bool,
+    /// One JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// The control plane's --admin-listen.
+    #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = ServeArgs::DEFAULT_ADMIN)]
+    pub admin: SocketAddr,
+    /// What to wait for: that what is saved is enforced.
+    #[arg(long, required = true)]
+    pub live: bool,
+    /// Give up after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
+    pub timeout: f64,
+    /// How many sidecars must be connected at least.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub sidecars: usize,
+}
+
+/// A time that a person waits.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds.ok_or_else(|| format!("`{text}` is no number of seconds from 0 to 86400"))
+}
+
 /// Flags of `bootstrap`.
 #[derive(Debug, Args)]
 pub struct BootstrapArgs {
@@ -142,6 +213,49 @@ pub struct BootstrapArgs {
     /// Envoy's admin interface, a unix socket that only its own user can open.
     #[arg(long, value_name = "PATH", default_value = Bootstrap::ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
+    /// Reach the control plane with TLS, and believe it only with a certificate of one of these PEM authorities.
+    #[arg(long, value_name = "PATH")]
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate that the sidecar shows, PEM.
+    #[arg(long, value_name = "PATH", requires_all = ["tls_key", "tls_ca"])]
+    pub tls_cert: Option<PathBuf>,
+    /// That certificate's private key, PEM.
+    #[arg(long, value_name = "PATH", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// The host name, IP address or URI that the control plane's certificate must have, if not the host of
+    /// --xds-address.
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    pub tls_server_name: Option<String>,
+    /// Write two small files into this directory, for the sidecar to have at the same place: with them Envoy follows PEM
+    /// files that are replaced by a rename. Without them it reads the PEM files once, when it starts.
+    #[arg(long, value_name = "DIRECTORY", requires = "tls_ca")]
+    pub tls_secrets: Option<PathBuf>,
+}
+
+impl BootstrapArgs {
+    /// What was asked for, or what is wrong with it.
+    pub fn bootstrap(self) -> anyhow::Result<Bootstrap> {
+        let tls = match self.tls_ca {
+            None => None,
+            Some(ca) => {
+                let server_name =
+                    self.tls_server_name.or_else(|| self.xds_address.host()).ok_or_else(|| {
+                        anyhow::anyhow!(
+                            "TLS is for TCP: leave out --tls-ca, or name HOST:PORT with --xds-address"
+                        )
+                    })?;
+                let identity = self.tls_cert.zip(self.tls_key);
+                Some(BootstrapTls { ca, identity, server_name, secrets: self.tls_secrets })
+            }
+        };
+        Ok(Bootstrap {
+            node_id: self.node_id,
+            node_cluster: self.node_cluster,
+            xds: self.xds_address,
+            tls,
+            admin_socket: self.admin_socket,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +266,26 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn halves_of_tls_are_refused() {
+        for half in [
+            ["--tls-cert", "c"].as_slice(),
+            &["--tls-key", "k"],
+            &["--client-ca", "a"],
+            &["--tls-cert", "c", "--client-ca", "a"],
+        ] {
+            assert!(Cli::try_parse_from([&["exeat", "serve"], half].concat()).is_err(), "{half:?}");
+        }
+        for half in [
+            ["--tls-cert", "c", "--tls-key", "k"].as_slice(),
+            &["--tls-ca", "a", "--tls-key", "k"],
+            &["--tls-server-name", "n"],
+        ] {
+            let all = [&["exeat", "bootstrap", "--node-id", "n"], half].concat();
+            assert!(Cli::try_parse_from(all).is_err(), "{half:?}");
+        }
     }
 
     #[test]
@@ -167,6 +301,11 @@ mod tests {
         let error = config(&["--xds-listen", "0.0.0.0:18000"]).unwrap_err().to_string();
         assert!(error.contains("--insecure-plaintext-xds"), "{error}");
         assert!(config(&["--xds-listen", "0.0.0.0:18000", "--insecure-plaintext-xds"]).is_ok());
+        let tls = ["--xds-listen", "unix:/x,0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"];
+        assert!(config(&tls).is_err());
+        assert!(config(&[&tls[..], &["--insecure-plaintext-xds"]].concat()).is_ok());
+        let served = config(&[&tls[..], &["--client-ca", "a"]].concat()).unwrap();
+        assert_eq!((served.xds.len(), served.tls.unwrap().client_ca), (2, Some("a".into())));
         assert!(config(&["--admin-listen", "[::]:18001"]).is_err());
         assert!(config(&["--admin-listen", "[::]:18001", "--insecure-plaintext-admin"]).is_ok());
     }

@@ -3,7 +3,7 @@
 //! # One way
 //!
 //! ```text
-//!  *.yaml ─► source ─► allowlist ─► policy ─► envoy ─► snapshot ─► ads ─► gRPC (ADS: SotW + delta) ─► Envoy
+//!  *.yaml ─► source ─► allowlist ─► policy ─► envoy ─► snapshot ─► ads ─► gRPC (xDS: SotW + delta) ─► Envoy
 //!            (bytes)   (typed,     (meaning)  (protos)  (frozen    (per-stream                          │
 //!                       places)       │                  bytes)      state)                             │
 //!                                     │ decide()                       │ ack / nack ◄───────────────────┘
@@ -41,8 +41,15 @@
 //!   Envoy swaps a route table without touching a connection.
 //! * **Versions are hashes of bytes**, and bytes are a function of the input, so replicas and restarts agree and a
 //!   sidecar that comes back is sent nothing it has.
-//! * **Nothing queues.** A response is computed when HTTP/2 can take it; the newest snapshot wins; resource bytes are
-//!   shared by all streams.
+//! * **Nothing queues.** A response is computed when the one before it is with HTTP/2; the newest snapshot wins; resource
+//!   bytes, and what differs between two snapshots, are shared by all streams.
+//! * **Nothing that is allowed is dropped, nothing that is taken away waits.** Clusters go before the routes that lead to
+//!   them and leave after them; an edit that takes something away passes everything that waits ([`ads`] says how).
+//! * **A rejection is never "nothing changed".** What a sidecar may have taken of a rejected response is remembered beyond
+//!   its stream and sent again with the next change.
+//! * **Nobody is let in by chance.** Sockets that other machines reach need client certificates or plain words; who is at
+//!   the other end is an [`ads::Peer`], which the transport makes and no client's bytes can. `server::accept` bounds
+//!   connections and how long they may be idle before they begin; no error of a client or of accept(2) ends it.
 //! * **A peer's bytes cannot panic us**: no `unwrap`, `expect` or indexing outside tests (clippy enforces it).
 //!
 //! # Follow one edit
@@ -53,17 +60,18 @@
 //! 3. [`envoy::compile`] makes resources of it, [`snapshot::Snapshot::new`] encodes them, sharing what is unchanged, and
 //!    [`snapshot::Store::publish`] wakes all streams.
 //! 4. Each stream in `ads::stream` polls its [`ads::Machine`], which compares what its client has and gives a response:
-//!    a small head, and the shared bytes.
-//! 5. The ACK settles the response; when a machine is in sync, the stream tells the [`fleet`].
-//! 6. `server::convergence` sees that the last sidecar is live and writes the one log line.
+//!    a small head, and the shared bytes. The documentation of [`ads`] follows this step from the store to the frame.
+//! 5. The ACK settles the response; when a machine is in sync, the stream tells the [`fleet`], which keeps count for
+//!    each edit that is on its way.
+//! 6. `server::convergence` writes the one log line when the last sidecar has answered.
 //!
 //! # Ports
 //!
 //! | what | default |
 //! |---|---|
 //! | egress proxy (Envoy's listener) | 127.0.0.1:10000 |
-//! | xDS, admin gRPC, gRPC health | 127.0.0.1:18000, or a unix socket |
-//! | admin HTTP | 127.0.0.1:18001 |
+//! | xDS, admin gRPC, CSDS, gRPC health | 127.0.0.1:18000, other addresses (with TLS), unix sockets |
+//! | admin HTTP, and the admin gRPC API and CSDS | 127.0.0.1:18001 |
 //! | Envoy's admin | a unix socket of mode 0600 |
 
 pub mod admin;

@@ -43,13 +43,21 @@ const LIVE_BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0
 pub struct Metrics {
     edits: Family<EditLabels, Counter>,
     live: Histogram,
+    sidecar_live: Histogram,
+    revocation: Histogram,
 }
 
 impl Metrics {
     /// All zero.
     #[must_use]
     pub fn new() -> Self {
-        Self { edits: Family::default(), live: Histogram::new(LIVE_BUCKETS) }
+        let histogram = || Histogram::new(LIVE_BUCKETS);
+        Self {
+            edits: Family::default(),
+            live: histogram(),
+            sidecar_live: histogram(),
+            revocation: histogram(),
+        }
     }
 
     /// Puts the counters into a registry.
@@ -61,6 +69,18 @@ impl Metrics {
             Unit::Seconds,
             self.live.clone(),
         );
+        registry.register_with_unit(
+            "sidecar_live",
+            "Time from noticing an edit until a sidecar accepted it, for each sidecar",
+            Unit::Seconds,
+            self.sidecar_live.clone(),
+        );
+        registry.register_with_unit(
+            "revocation",
+            "Time from noticing an edit that takes something away until the last connected sidecar accepted it",
+            Unit::Seconds,
+            self.revocation.clone(),
+        );
     }
 
     /// Counts an edit.
@@ -71,6 +91,16 @@ impl Metrics {
     /// Records how long an edit took to be live everywhere.
     pub fn live(&self, after: Duration) {
         self.live.observe(after.as_secs_f64());
+    }
+
+    /// Records how long an edit took to be live at one sidecar.
+    pub fn sidecar_live(&self, after: Duration) {
+        self.sidecar_live.observe(after.as_secs_f64());
+    }
+
+    /// Records how long it took to take something away everywhere.
+    pub fn revoked(&self, after: Duration) {
+        self.revocation.observe(after.as_secs_f64());
     }
 }
 

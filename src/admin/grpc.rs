@@ -1,10 +1,10 @@
 //! The admin API over gRPC (`proto/exeat/admin/v1/admin.proto`).
 
 use super::{
-    StatusSource,
-    proto::{StatusRequest, StatusResponse, admin_server::Admin},
+    Rescan, StatusSource,
+    proto::{RescanRequest, StatusRequest, StatusResponse, admin_server::Admin},
 };
-use std::{pin::Pin, time::Duration};
+use std::{fmt, pin::Pin, time::Duration};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -13,17 +13,24 @@ use tonic::{Request, Response, Status};
 const MERGE: Duration = Duration::from_millis(100);
 
 /// The service.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AdminService {
     source: StatusSource,
+    rescan: Rescan,
     shutdown: CancellationToken,
+}
+
+impl fmt::Debug for AdminService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminService").finish_non_exhaustive()
+    }
 }
 
 impl AdminService {
     /// Serves the view; watching streams end on `shutdown`.
     #[must_use]
-    pub const fn new(source: StatusSource, shutdown: CancellationToken) -> Self {
-        Self { source, shutdown }
+    pub const fn new(source: StatusSource, rescan: Rescan, shutdown: CancellationToken) -> Self {
+        Self { source, rescan, shutdown }
     }
 }
 
@@ -33,6 +40,13 @@ impl Admin for AdminService {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(self.source.view()))
+    }
+
+    async fn rescan(&self, _: Request<RescanRequest>) -> Result<Response<StatusResponse>, Status> {
+        tokio::select! {
+            () = (self.rescan)() => Ok(Response::new(self.source.view())),
+            () = self.shutdown.cancelled() => Err(Status::unavailable("the control plane shuts down")),
+        }
     }
 
     async fn watch_status(

@@ -6,6 +6,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
 };
 use std::{collections::BTreeMap, fmt, time::UNIX_EPOCH};
 
@@ -75,7 +76,25 @@ impl Collector for StateCollector {
         let nacks = counts.map(|(kind, counts)| (kind, counts.nacked));
         let family =
             encoder.encode_descriptor("xds_nacks", "Responses rejected", None, MetricType::Counter)?;
-        labelled_counters(family, "type", nacks)
+        labelled_counters(family, "type", nacks)?;
+        let bytes = counts.map(|(kind, counts)| (kind, counts.bytes));
+        let help = "Bytes of discovery responses, gRPC framing included";
+        let family = encoder.encode_descriptor("xds_sent", help, Some(&Unit::Bytes), MetricType::Counter)?;
+        labelled_counters(family, "type", bytes)?;
+        let help = "Edits that were replaced by a newer one before a busy sidecar could be sent them";
+        let coalesced = ConstCounter::new(source.fleet.coalesced());
+        coalesced.encode(encoder.encode_descriptor(
+            "xds_coalesced_edits",
+            help,
+            None,
+            MetricType::Counter,
+        )?)?;
+        let unanswered = sidecars.iter().flat_map(|(_, one)| one.kinds.values());
+        let oldest = unanswered.filter_map(|kind| kind.unanswered_since).map(|since| since.elapsed()).max();
+        let help = "Age of the oldest response that a sidecar has not answered";
+        let metric = ConstGauge::new(oldest.unwrap_or_default().as_secs_f64());
+        let unit = Some(&Unit::Seconds);
+        metric.encode(encoder.encode_descriptor("xds_oldest_unanswered", help, unit, MetricType::Gauge)?)
     }
 }
 

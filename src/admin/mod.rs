@@ -2,6 +2,7 @@
 //!
 //! Must not change anything: it reads the fleet, the snapshot and the state of the files.
 
+mod csds;
 mod grpc;
 mod http;
 mod metrics;
@@ -14,6 +15,7 @@ pub mod proto {
     tonic::include_proto!("exeat.admin.v1");
 }
 
+pub use csds::ClientStatusService;
 pub use grpc::AdminService;
 pub use http::router;
-pub use status::{AllowlistState, StatusSource};
+pub use status::{AllowlistState, Rescan, StatusSource};

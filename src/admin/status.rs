@@ -4,9 +4,13 @@ use super::proto;
 use crate::{
     allowlist::{FileState, OneLine},
     fleet::{Fleet, Sidecar},
-    snapshot::Store,
+    snapshot::{ResourceKind, Store, Version},
 };
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::watch;
 
 /// What the pipeline tells about the files.
@@ -31,6 +35,9 @@ pub struct StatusSource {
     pub files: watch::Receiver<AllowlistState>,
 }
 
+/// Has the files looked at, and ends when what they hold is served or rejected.
+pub type Rescan = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 impl StatusSource {
     /// The state now.
     #[must_use]
@@ -38,13 +45,18 @@ impl StatusSource {
         let published = self.store.current();
         let files = self.files.borrow().clone();
         let edit = published.as_ref().map(|published| published.edit.number());
+        let snapshot = published.as_ref().map(|published| Arc::clone(&published.snapshot));
+        let served = |kind: &str| {
+            let kind = ResourceKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+            Some(Arc::clone(snapshot.as_ref()?.set(kind)?.version()))
+        };
         proto::StatusResponse {
             exeat_version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: published.is_some(),
             version: published.map(|published| published.snapshot.version().to_string()).unwrap_or_default(),
             entries: u32::try_from(files.entries).unwrap_or(u32::MAX),
             files: files.files.iter().map(file).collect(),
-            sidecars: self.fleet.sidecars().iter().map(|(_, one)| sidecar(one, edit)).collect(),
+            sidecars: self.fleet.sidecars().iter().map(|(_, one)| sidecar(one, edit, &served)).collect(),
         }
     }
 
@@ -63,7 +75,11 @@ fn file(state: &FileState) -> proto::AllowlistFile {
     }
 }
 
-fn sidecar(sidecar: &Sidecar, edit: Option<u64>) -> proto::Sidecar {
+fn sidecar(
+    sidecar: &Sidecar,
+    edit: Option<u64>,
+    served: &impl Fn(&str) -> Option<Version>,
+) -> proto::Sidecar {
     let text = |version: &Option<Arc<str>>| version.as_deref().unwrap_or_default().to_owned();
     proto::Sidecar {
         node_id: sidecar.info.node_id.clone(),
@@ -73,21 +89,37 @@ fn sidecar(sidecar: &Sidecar, edit: Option<u64>) -> proto::Sidecar {
         peer: sidecar.info.peer.clone(),
         connected_at: rfc3339(sidecar.connected_at),
         in_sync: in_sync(sidecar, edit),
+        group: sidecar.info.group.to_string(),
+        identity: sidecar.info.identity.to_string(),
+        edits_behind: sidecar.live.and_then(|(live, _)| edit?.checked_sub(live)),
         resources: sidecar
             .kinds
             .iter()
             .map(|(kind, state)| proto::ResourceState {
                 r#type: (*kind).to_owned(),
                 sent_version: text(&state.sent),
-                acked_version: text(&state.acked),
+                acked_version: text(&state.acked.as_ref().map(|accepted| Arc::clone(&accepted.version))),
                 nack: state.nack.as_ref().map(|nack| nack.message.clone()).unwrap_or_default(),
+                nack_is_current: state
+                    .nack
+                    .as_ref()
+                    .is_some_and(|nack| served(kind).as_ref() == Some(&nack.version)),
+                nack_origin: state.nack.as_ref().and_then(|nack| nack.origin.clone()).unwrap_or_default(),
+                nacked_at: state.nack.as_ref().map(|nack| rfc3339(nack.at)).unwrap_or_default(),
+                accepted_after_ms: state.took.map_or(0.0, milliseconds),
+                unanswered_for_ms: state.unanswered_since.map_or(0.0, |since| milliseconds(since.elapsed())),
             })
             .collect(),
     }
 }
 
 pub(super) fn in_sync(sidecar: &Sidecar, edit: Option<u64>) -> bool {
-    edit.is_some() && sidecar.live.map(|(live, _)| live) == edit
+    edit.is_some() && sidecar.in_sync_with() == edit
+}
+
+/// With one digit.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// UTC with whole seconds.

@@ -21,11 +21,12 @@ pub(super) fn message(head: &impl Message, resources: &[Bytes]) -> Vec<Bytes> {
     let head_len = head.encoded_len();
     let length = head_len + resources.iter().map(Bytes::len).sum::<usize>();
     let mut chunks = Vec::new();
-    let mut small = BytesMut::with_capacity(PREFIX + head_len + COPY_BELOW);
+    let copied = resources.iter().map(Bytes::len).filter(|length| *length <= COPY_BELOW);
+    let mut small = BytesMut::with_capacity(PREFIX + head_len + copied.sum::<usize>());
     small.put_u8(0);
     // A message above 4 GiB cannot be framed; MAX_BYTES of the inputs keeps far below.
     small.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    small.put_slice(&head.encode_to_vec());
+    head.encode_raw(&mut small);
     for resource in resources {
         if resource.len() <= COPY_BELOW {
             small.put_slice(resource);

@@ -1,17 +1,22 @@
-//! What the two protocol variants have in common.
+//! What a machine is: the words in which the protocol and its two variants speak to the stream.
 
-use super::{Node, wire::WireNode};
-use crate::snapshot::{ResourceKind, ResourceSet, Snapshot, Version};
-use bytes::Bytes;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
+use super::{
+    Node,
+    node::bounded,
+    outstanding::{InFlight, Names, Outstanding},
+    tracker::{Pass, Tracker},
+    wire::WireNode,
 };
+use crate::snapshot::{Published, ResourceKind, ResourceSet, Snapshot, Version};
+use bytes::Bytes;
+use std::{sync::Arc, time::Instant};
 
-/// How long a response may stay unanswered before the next one of its type goes out all the same. Envoy holds an ACK
-/// back while clusters warm, which may take for ever (R-S18).
-pub(super) const IN_FLIGHT_GRACE: Duration = Duration::from_secs(2);
+/// Most names in one subscription. A client that comes back lists them twice, so requests are bounded by their bytes.
+pub const MAX_NAMES: usize = 100_000;
+/// Longest name of a resource, in bytes.
+pub(super) const MAX_NAME_BYTES: usize = 2048;
+/// Most bytes of all names in one subscription.
+pub(super) const MAX_SUBSCRIPTION_BYTES: usize = 16 * 1024 * 1024;
 
 /// The protocol variant of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,33 +38,84 @@ impl Protocol {
     }
 }
 
+/// What may be asked for on a stream (xDS protocol, "RPC Services and Methods").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Every type: ADS.
+    #[default]
+    Aggregated,
+    /// One type, which requests need not name.
+    Only(ResourceKind),
+}
+
+/// Types of which a client that names a resource on a new delta stream, and claims to have its current version, is
+/// believed. Of others it is sent all the same (R-D19): Envoy's clusters stay warming until their endpoints come.
+/// Envoy 1.40 lets nothing wait for a route table that it has.
+pub type Trusted = &'static [ResourceKind];
+
+/// What a machine cannot know of a request by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// Since the last response of this type a response of the type above it was sent, so that asking again is meant
+    /// (R-C18).
+    pub warming: bool,
+    /// Whether the client's claims are believed: see [`Trusted`].
+    pub trusted: bool,
+}
+
 /// What a request tells about an earlier response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// The client accepted it.
     Acked {
         /// Its type.
         kind: ResourceKind,
-        /// The version of the type that was sent.
-        version: Version,
+        /// What was sent.
+        response: InFlight,
+        /// Whether the client now has everything of the response's version, and nothing of it is in doubt.
+        settled: bool,
+        /// Since when another response of the type is unanswered.
+        waiting: Option<Instant>,
     },
     /// The client rejected it. Parts of it may be in force all the same.
     Nacked {
         /// Its type.
         kind: ResourceKind,
-        /// The version of the type that was sent.
-        version: Version,
+        /// What was sent.
+        response: InFlight,
         /// The client's words, bounded.
         message: String,
+        /// Since when another response of the type is unanswered.
+        waiting: Option<Instant>,
     },
 }
 
+impl Event {
+    pub(super) fn nacked(
+        kind: ResourceKind,
+        response: InFlight,
+        message: &str,
+        waiting: Option<Instant>,
+    ) -> Self {
+        Self::Nacked { kind, response, message: bounded_message(message), waiting }
+    }
+}
+
 /// A request that ends the stream.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// R-C4: ADS multiplexes types, so each request must name one.
     #[error("the request has no type_url, which an aggregated stream requires")]
     NoTypeUrl,
+    /// R-N2: a stream of one type serves no other.
+    #[error("this stream serves {} only", .0.type_url())]
+    ForeignType(ResourceKind),
+    /// More names than [`MAX_NAMES`], or more bytes of them than a request may have.
+    #[error("a client may name at most {MAX_NAMES} resources of a type, with {MAX_SUBSCRIPTION_BYTES} bytes")]
+    TooManyNames,
+    /// A name of more than 2 KiB.
+    #[error("the name of a resource may have at most {MAX_NAME_BYTES} bytes")]
+    NameTooLong,
 }
 
 /// One response to send.
@@ -68,13 +124,15 @@ pub struct Response {
     /// The type.
     pub kind: ResourceKind,
     /// Unique on the stream.
-    pub nonce: String,
+    pub nonce: u64,
     /// Version of the whole type.
     pub version: Version,
-    /// Encoded `resources` fields of the response message.
+    /// Encoded `resources` fields of the response message, in any number of pieces.
     pub resources: Vec<Bytes>,
+    /// How many resources that are.
+    pub count: usize,
     /// Names that the client has and should not (delta).
-    pub removed: Vec<String>,
+    pub removed: Vec<Arc<str>>,
 }
 
 /// What there is to do.
@@ -87,26 +145,37 @@ pub enum Step {
 }
 
 /// The state of one client's stream. Pure: time is an argument, and nothing is sent from inside.
-pub trait Machine: Default + Send + 'static {
+pub trait Machine: Send + 'static {
     /// The request message.
     type Request: prost::Message + Default + 'static;
     /// The variant.
     const PROTOCOL: Protocol;
 
+    /// A stream on which nothing was said yet.
+    fn new(scope: Scope, trusted: Trusted) -> Self;
+
     /// Takes the node out of a request. Guaranteed in the first one only ("Basic Protocol Overview").
     fn node(request: &mut Self::Request) -> Option<Node>;
 
-    /// Takes a request in.
-    fn on_request(&mut self, request: &Self::Request) -> Result<Option<Event>, Refusal>;
+    /// Takes a request in. `doubts` gives the names of a type that an earlier stream of this client left in doubt
+    /// (R-D22); it is asked once for each type.
+    fn on_request(
+        &mut self,
+        request: &Self::Request,
+        doubts: impl FnOnce(ResourceKind) -> Vec<Arc<str>>,
+    ) -> Result<Option<Event>, Refusal>;
 
     /// Gives the next response, if one is due and may be sent.
-    fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Step;
+    fn poll(&mut self, published: &Published, now: Instant) -> Step;
 
     /// Whether the client has accepted everything that it is subscribed to in the snapshot last polled with.
     fn in_sync(&self) -> bool;
 
     /// Whether the client has asked for every type of which there is anything. Envoy asks for one after the other.
     fn has_asked(&self, snapshot: &Snapshot) -> bool;
+
+    /// What the client has not answered: nobody will know what became of it when the stream ends.
+    fn unanswered(&self) -> Vec<(ResourceKind, Names)>;
 
     /// Encodes a response: a head for this stream, the resources shared.
     fn encode(response: Response) -> Vec<Bytes>;
@@ -125,20 +194,44 @@ pub trait KindMachine: Default + Send + 'static {
     /// Which type a request is about.
     fn type_url(request: &Self::Request) -> &str;
 
+    /// The names that a request carries.
+    fn names(request: &Self::Request) -> impl Iterator<Item = &String>;
+
     /// Takes a request of this type in.
-    fn on_request(&mut self, kind: ResourceKind, request: &Self::Request) -> Option<Event>;
+    fn on_request(
+        &mut self,
+        kind: ResourceKind,
+        request: &Self::Request,
+        circumstances: Circumstances,
+    ) -> Option<Event>;
+
+    /// An earlier stream left these names in doubt.
+    fn doubt(&mut self, names: Vec<Arc<str>>);
 
     /// Gives what is due.
-    fn poll(&mut self, kind: ResourceKind, set: &ResourceSet, now: Instant) -> Turn;
+    fn poll(&mut self, kind: ResourceKind, set: &Arc<ResourceSet>, now: Instant, pass: Pass) -> Turn;
 
     /// What `poll` gave is on its way.
     fn sent(&mut self, in_flight: InFlight);
 
-    /// Whether the client has accepted all that the last `poll` knew.
-    fn is_settled(&self) -> bool;
+    /// What the client has.
+    fn tracker(&self) -> &Tracker;
+
+    /// What it has not answered.
+    fn outstanding(&self) -> &Outstanding;
 
     /// Encodes a response.
     fn encode(response: Response) -> Vec<Bytes>;
+
+    /// Whether the client has accepted all that the last `poll` knew.
+    fn is_settled(&self) -> bool {
+        !self.tracker().behind && !self.is_in_doubt() && self.outstanding().is_empty()
+    }
+
+    /// Whether a rejection left anything at the client that is not known.
+    fn is_in_doubt(&self) -> bool {
+        self.tracker().is_in_doubt()
+    }
 }
 
 /// What there is to do for one type.
@@ -146,103 +239,38 @@ pub trait KindMachine: Default + Send + 'static {
 pub enum Turn {
     /// Nothing is due.
     Nothing,
-    /// Something is due and waits for an ACK, at most until then.
+    /// Something is due and waits, at most until then.
     Blocked(Instant),
     /// This is due.
-    Send {
-        /// Encoded `resources` fields.
-        resources: Vec<Bytes>,
-        /// Names that the client has and should not (delta).
-        removed: Vec<String>,
-    },
+    Send(Outgoing),
 }
 
-/// A machine for each type of a stream. Types are walled off from each other: only the order in which they are asked
-/// and the count of nonces is common (R-C6).
-#[derive(Debug, Default)]
-pub struct ByKind<K> {
-    nonces: u64,
-    pub(super) kinds: BTreeMap<ResourceKind, K>,
-}
-
-impl<K: KindMachine> Machine for ByKind<K> {
-    type Request = K::Request;
-    const PROTOCOL: Protocol = K::PROTOCOL;
-
-    fn node(request: &mut K::Request) -> Option<Node> {
-        K::node(request).take().map(Node::from)
-    }
-
-    fn on_request(&mut self, request: &K::Request) -> Result<Option<Event>, Refusal> {
-        let url = K::type_url(request);
-        if url.is_empty() {
-            return Err(Refusal::NoTypeUrl);
-        }
-        // R-C5: Envoy versions ask for types that are not served; the stream goes on.
-        let Some(kind) = ResourceKind::from_type_url(url) else { return Ok(None) };
-        Ok(self.kinds.entry(kind).or_default().on_request(kind, request))
-    }
-
-    fn poll(&mut self, snapshot: &Snapshot, now: Instant) -> Step {
-        let mut wake: Option<Instant> = None;
-        // Sorted in push order (R-C17); only types that were asked for are there (R-C19).
-        for (kind, state) in &mut self.kinds {
-            let Some(set) = snapshot.set(*kind) else { continue };
-            match state.poll(*kind, set, now) {
-                Turn::Nothing => {}
-                Turn::Blocked(until) => wake = Some(wake.map_or(until, |wake| wake.min(until))),
-                Turn::Send { resources, removed } => {
-                    self.nonces += 1;
-                    let nonce = self.nonces.to_string();
-                    let version = Arc::clone(set.version());
-                    state.sent(InFlight { nonce: nonce.clone(), version: Arc::clone(&version), since: now });
-                    return Step::Send(Response { kind: *kind, nonce, version, resources, removed });
-                }
-            }
-        }
-        Step::Wait(wake)
-    }
-
-    fn in_sync(&self) -> bool {
-        self.kinds.values().all(K::is_settled)
-    }
-
-    fn has_asked(&self, snapshot: &Snapshot) -> bool {
-        let is_empty = |kind| snapshot.set(kind).is_none_or(|set| set.iter().next().is_none());
-        ResourceKind::ALL.into_iter().all(|kind| self.kinds.contains_key(&kind) || is_empty(kind))
-    }
-
-    fn encode(response: Response) -> Vec<Bytes> {
-        K::encode(response)
-    }
+/// What is to be sent of one type.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Version of the content.
+    pub version: Version,
+    /// Encoded `resources` fields.
+    pub resources: Vec<Bytes>,
+    /// How many resources that are.
+    pub count: usize,
+    /// Names that the client has and should not (delta).
+    pub removed: Vec<Arc<str>>,
+    /// All names it is about.
+    pub names: Names,
+    /// Whether it adds or changes anything.
+    pub adds: bool,
+    /// Whether a client that accepts it has everything of this version.
+    pub complete: bool,
 }
 
 /// Longest text of a NACK that is kept. Envoy may quote a whole route table.
 const MAX_MESSAGE: usize = 1024;
 
-pub(super) fn bounded_message(message: &str) -> String {
-    let mut text: String =
-        message.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
+fn bounded_message(message: &str) -> String {
+    let mut text = bounded(message, MAX_MESSAGE);
     if message.chars().nth(MAX_MESSAGE).is_some() {
         text.push('…');
     }
     text
-}
-
-/// A response that waits for its ACK.
-#[derive(Clone, Debug)]
-pub struct InFlight {
-    /// Its nonce.
-    pub nonce: String,
-    /// The version of the type that it brings.
-    pub version: Version,
-    /// When it was sent.
-    pub since: Instant,
-}
-
-impl InFlight {
-    /// When the next response may go out although this one is unanswered.
-    pub(super) fn grace_ends(&self) -> Instant {
-        self.since + IN_FLIGHT_GRACE
-    }
 }

@@ -40,9 +40,9 @@ impl From<WireNode> for Node {
     fn from(wire: WireNode) -> Self {
         let version = wire.user_agent_build_version.and_then(|build| build.version);
         Self {
-            id: bounded(&wire.id),
-            cluster: bounded(&wire.cluster),
-            user_agent: bounded(&wire.user_agent_name),
+            id: bounded(&wire.id, MAX_NAME),
+            cluster: bounded(&wire.cluster, MAX_NAME),
+            user_agent: bounded(&wire.user_agent_name, MAX_NAME),
             version: version.map(|version| UserAgentVersion {
                 major: version.major_number,
                 minor: version.minor_number,
@@ -52,6 +52,13 @@ impl From<WireNode> for Node {
     }
 }
 
-fn bounded(text: &str) -> String {
-    text.chars().take(MAX_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// Characters that end a line for some reader, or change the order of those that follow.
+fn breaks_lines(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// At most so many characters, with none that would break a line.
+pub(super) fn bounded(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if breaks_lines(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -1,105 +1,149 @@
-//! The gRPC service below tonic's codec: a request path becomes a stream.
+//! The gRPC services below tonic's codec: a request path becomes a stream.
 
 use super::{
-    DeltaMachine, Machine, Node, SotwMachine,
+    DeltaMachine, Doubts, Groups, Machine, Peer, Scope, SotwMachine, Trusted,
     stream::{Client, ResponseBody},
 };
-use crate::{fleet::Fleet, snapshot::Store};
+use crate::{fleet::Fleet, snapshot::ResourceKind};
 use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
+    marker::PhantomData,
     sync::Arc,
-    task::{Context, Poll},
+    task,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Status,
-    body::Body,
-    server::NamedService,
-    transport::server::{TcpConnectInfo, UdsConnectInfo},
-};
+use tonic::{Status, body::Body, server::NamedService};
 
-/// Decides whether a client may have resources at all; an error is told to the client and ends its stream.
-pub type Admission = fn(&Node) -> Result<(), String>;
-
-/// `envoy.service.discovery.v3.AggregatedDiscoveryService`.
-#[derive(Clone)]
-pub struct AdsService {
-    store: Arc<Store>,
-    fleet: Fleet,
-    admission: Admission,
-    shutdown: CancellationToken,
+/// What all streams of a server share.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Who is served what.
+    pub groups: Arc<dyn Groups>,
+    /// Where clients are reported.
+    pub fleet: Fleet,
+    /// What clients may have of responses that they rejected.
+    pub doubts: Doubts,
+    /// Whose claims are believed.
+    pub trusted: Trusted,
+    /// Ends all streams.
+    pub shutdown: CancellationToken,
 }
 
-impl fmt::Debug for AdsService {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdsService").finish_non_exhaustive()
-    }
+/// One of the services of the xDS protocol ("RPC Services and Methods"): its name, and the names of its methods.
+pub trait Service: Send + Sync + 'static {
+    /// As in the path.
+    const NAME: &'static str;
+    /// What streams of it may ask for.
+    const SCOPE: Scope;
+    /// State of the world.
+    const STREAM: &'static str;
+    /// Incremental.
+    const DELTA: &'static str;
+    /// One answer; an aggregated service has none.
+    const FETCH: Option<&'static str>;
 }
 
-impl AdsService {
-    /// Serves `store` to all admitted clients, reports them to `fleet`, and ends all streams on `shutdown`.
+macro_rules! services {
+    ($($(#[$doc:meta])* $service:ident: $name:literal, $scope:expr, $stream:literal, $delta:literal, $fetch:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $service;
+
+            impl Service for $service {
+                const NAME: &'static str = $name;
+                const SCOPE: Scope = $scope;
+                const STREAM: &'static str = $stream;
+                const DELTA: &'static str = $delta;
+                const FETCH: Option<&'static str> = $fetch;
+            }
+        )*
+    };
+}
+
+services! {
+    /// ADS: all types on one stream, in order.
+    Aggregated: "envoy.service.discovery.v3.AggregatedDiscoveryService", Scope::Aggregated,
+        "StreamAggregatedResources", "DeltaAggregatedResources", None;
+    /// CDS.
+    Clusters: "envoy.service.cluster.v3.ClusterDiscoveryService", Scope::Only(ResourceKind::Cluster),
+        "StreamClusters", "DeltaClusters", Some("FetchClusters");
+    /// EDS.
+    Endpoints: "envoy.service.endpoint.v3.EndpointDiscoveryService", Scope::Only(ResourceKind::Endpoints),
+        "StreamEndpoints", "DeltaEndpoints", Some("FetchEndpoints");
+    /// SDS.
+    Secrets: "envoy.service.secret.v3.SecretDiscoveryService", Scope::Only(ResourceKind::Secret),
+        "StreamSecrets", "DeltaSecrets", Some("FetchSecrets");
+    /// LDS.
+    Listeners: "envoy.service.listener.v3.ListenerDiscoveryService", Scope::Only(ResourceKind::Listener),
+        "StreamListeners", "DeltaListeners", Some("FetchListeners");
+    /// RDS.
+    Routes: "envoy.service.route.v3.RouteDiscoveryService", Scope::Only(ResourceKind::RouteConfiguration),
+        "StreamRoutes", "DeltaRoutes", Some("FetchRoutes");
+}
+
+/// Serves one service.
+pub struct DiscoveryService<S> {
+    context: Context,
+    service: PhantomData<S>,
+}
+
+impl<S> DiscoveryService<S> {
+    /// Serves what `context` gives.
     #[must_use]
-    pub const fn new(
-        store: Arc<Store>,
-        fleet: Fleet,
-        admission: Admission,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self { store, fleet, admission, shutdown }
+    pub const fn new(context: Context) -> Self {
+        Self { context, service: PhantomData }
     }
+}
 
-    fn open<M: Machine>(&self, request: http::Request<Body>) -> http::Response<Body> {
-        // R-L9: an empty set would make a reconnecting Envoy delete everything.
-        if self.store.current().is_none() {
-            return Status::unavailable("no valid allowlist has been read yet").into_http();
-        }
-        let peer = peer(request.extensions());
-        let client = Client::<M>::new(
-            request.into_body(),
-            self.store.subscribe(),
-            self.fleet.clone(),
-            self.admission,
-            self.shutdown.clone(),
-            peer,
-        );
+impl<S> Clone for DiscoveryService<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.context.clone())
+    }
+}
+
+impl<S> fmt::Debug for DiscoveryService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiscoveryService").finish_non_exhaustive()
+    }
+}
+
+impl<S: Service> DiscoveryService<S> {
+    fn open<M: Machine>(&self, request: http::Request<Body>, once: bool) -> http::Response<Body> {
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let client = Client::<M>::new(request.into_body(), self.context.clone(), S::SCOPE, peer, once);
         let mut response = http::Response::new(Body::new(ResponseBody::new(client)));
         response.headers_mut().insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
         response
     }
 }
 
-fn peer(extensions: &http::Extensions) -> String {
-    if let Some(address) = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr) {
-        return address.to_string();
-    }
-    match extensions.get::<UdsConnectInfo>() {
-        Some(_) => "unix".to_owned(),
-        None => "unknown".to_owned(),
-    }
+impl<S: Service> NamedService for DiscoveryService<S> {
+    const NAME: &'static str = S::NAME;
 }
 
-impl NamedService for AdsService {
-    const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
-}
-
-impl tower_service::Service<http::Request<Body>> for AdsService {
+impl<S: Service> tower_service::Service<http::Request<Body>> for DiscoveryService<S> {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let path = request.uri().path();
-        let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(Self::NAME)).unwrap_or(path);
-        ready(Ok(match method {
-            "/StreamAggregatedResources" => self.open::<SotwMachine>(request),
-            "/DeltaAggregatedResources" => self.open::<DeltaMachine>(request),
-            other => Status::unimplemented(format!("there is no method {other}")).into_http(),
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        ready(Ok(if method == S::STREAM {
+            self.open::<SotwMachine>(request, false)
+        } else if method == S::DELTA {
+            self.open::<DeltaMachine>(request, false)
+        } else if S::FETCH == Some(method) {
+            self.open::<SotwMachine>(request, true)
+        } else {
+            // R-N7.
+            Status::unimplemented(format!("{} has no method {method}", S::NAME)).into_http()
         }))
     }
 }

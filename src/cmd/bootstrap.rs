@@ -1,14 +1,18 @@
 //! `exeat bootstrap`.
 
-use crate::{cli::BootstrapArgs, envoy::Bootstrap};
+use crate::{cli::BootstrapArgs, envoy::BootstrapTls};
+use anyhow::Context;
 use std::{
+    fs,
     io::{self, Write},
     process::ExitCode,
 };
 
 pub(super) fn print(args: BootstrapArgs) -> anyhow::Result<ExitCode> {
-    let BootstrapArgs { node_id, node_cluster, xds_address: xds, admin_socket } = args;
-    let bootstrap = Bootstrap { node_id, node_cluster, xds, admin_socket };
+    let bootstrap = args.bootstrap()?;
+    for (path, text) in bootstrap.tls.iter().flat_map(BootstrapTls::secret_files) {
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     match write!(io::stdout(), "{bootstrap}") {
         // The reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),

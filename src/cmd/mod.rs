@@ -5,14 +5,20 @@ mod bootstrap;
 mod proxy_env;
 mod run;
 mod serve;
+mod status;
+mod wait;
 
 use crate::{
+    admin::proto::admin_client::AdminClient,
     cli::{Cli, Command, ServeArgs},
     telemetry,
 };
-use anyhow::anyhow;
-use std::process::ExitCode;
+use anyhow::{Context, anyhow};
+use std::{net::SocketAddr, process::ExitCode};
+use tonic::transport::{Channel, Endpoint};
 
+/// Something was found, or did not come true.
+const FINDINGS: u8 = 1;
 /// Usage or I/O.
 const FAILED: u8 = 2;
 
@@ -23,11 +29,25 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => blocking(&args, serve::serve(&args)),
         Command::Run(args) => blocking(&args.serve, run::run(&args)),
         Command::Bootstrap(args) => bootstrap::print(args),
+        Command::Status(args) => asking(status::status(&args)),
+        Command::Wait(args) => asking(wait::wait(&args)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("exeat: {error:#}");
         ExitCode::from(FAILED)
     })
+}
+
+/// Commands that only ask a running control plane.
+fn asking(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+async fn connect(admin: SocketAddr) -> anyhow::Result<AdminClient<Channel>> {
+    let channel = Endpoint::from_shared(format!("http://{admin}"))?.connect().await.with_context(|| {
+        format!("no control plane answers on {admin} (--admin says where its --admin-listen is)")
+    })?;
+    Ok(AdminClient::new(channel).max_decoding_message_size(usize::MAX))
 }
 
 fn blocking(

@@ -5,7 +5,7 @@ use crate::{
     cli::{RunArgs, ServeArgs},
     envoy::{Bootstrap, ResourceKind},
     fleet::{Fleet, Sidecar},
-    server::{Interrupt, Interrupts, Server},
+    server::{Interrupt, Interrupts, Server, XdsListen},
     sidecar::{self, LocalEnvoy},
 };
 use anyhow::{Context, bail};
@@ -39,12 +39,16 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut config = args.serve.config()?;
     config.profile.egress = with_port(config.profile.egress)?;
     let proxy = config.profile.egress;
+    let directory = tempfile::Builder::new().prefix(DIRECTORY).tempdir()?;
+    if config.tls.is_some() {
+        // The Envoy of this machine has no certificate. Nobody else gets into the directory.
+        config.xds.insert(0, XdsListen::Unix(directory.path().join("xds.sock")));
+    }
     let mut server = Server::start(config).await?;
     if !args.command.is_empty() && !server.has_policy() {
         server.stop().await;
         bail!("there is no valid allowlist, so the command is not started; see the errors above");
     }
-    let directory = tempfile::Builder::new().prefix(DIRECTORY).tempdir()?;
     let bootstrap = Bootstrap {
         // Nobody else on this machine can speak for it.
         node_id: directory.path().file_name().map_or_else(
@@ -52,7 +56,8 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             |name| name.to_string_lossy().replace(DIRECTORY, &format!("{NODE}-")),
         ),
         node_cluster: NODE.to_owned(),
-        xds: server.xds().clone(),
+        xds: server.xds().first().context("xDS has no address")?.clone(),
+        tls: None,
         admin_socket: directory.path().join("admin.sock"),
     };
     // The command owns standard output.

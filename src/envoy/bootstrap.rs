@@ -2,6 +2,7 @@
 //!
 //! It holds no policy: a sidecar that has not heard from the control plane listens nowhere.
 
+use super::BootstrapTls;
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 /// Where a sidecar finds the xDS server.
@@ -13,6 +14,18 @@ pub enum XdsEndpoint {
     Name(String, u16),
     /// A unix socket.
     Unix(PathBuf),
+}
+
+impl XdsEndpoint {
+    /// The host that a certificate there names.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        match self {
+            Self::Address(address) => Some(address.ip().to_string()),
+            Self::Name(name, _) => Some(name.clone()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl FromStr for XdsEndpoint {
@@ -59,6 +72,8 @@ pub struct Bootstrap {
     pub node_cluster: String,
     /// The xDS server.
     pub xds: XdsEndpoint,
+    /// TLS to it.
+    pub tls: Option<BootstrapTls>,
     /// Envoy's admin interface: a unix socket, so that an agent in the same network namespace cannot reach it.
     pub admin_socket: PathBuf,
 }
@@ -69,7 +84,7 @@ impl Bootstrap {
 }
 
 /// A JSON string is a YAML scalar that needs no further thought about quoting.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -99,6 +114,7 @@ impl fmt::Display for Bootstrap {
             admin_socket = quoted(&self.admin_socket.to_string_lossy()),
             discovery = discovery,
             address = address,
+            transport_socket = self.tls.as_ref().map(BootstrapTls::transport_socket).unwrap_or_default(),
         )
     }
 }
@@ -123,6 +139,7 @@ mod tests {
             node_id: "a\"}\nadmin: {x".into(),
             node_cluster: "c".into(),
             xds: "127.0.0.1:1".parse().unwrap(),
+            tls: None,
             admin_socket: "/tmp/a.sock".into(),
         }
         .to_string();

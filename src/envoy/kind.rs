@@ -51,6 +51,17 @@ impl ResourceKind {
         }
     }
 
+    /// The type whose resources name resources of this one, and stay warming until they get them (xDS protocol,
+    /// "Resource warming").
+    #[must_use]
+    pub const fn parent(self) -> Option<Self> {
+        match self {
+            Self::Endpoints => Some(Self::Cluster),
+            Self::RouteConfiguration => Some(Self::Listener),
+            Self::Cluster | Self::Secret | Self::Listener => None,
+        }
+    }
+
     /// Whether a response holds all resources of the type, so that one left out is one removed, and a subscription
     /// without names means all (xDS protocol, "How the client specifies what resources to return").
     #[must_use]

@@ -14,6 +14,7 @@
 mod access_log;
 mod any;
 mod bootstrap;
+mod bootstrap_tls;
 mod cluster;
 mod deny;
 mod dns;
@@ -26,6 +27,7 @@ mod profile;
 mod route;
 
 pub use bootstrap::{Bootstrap, XdsEndpoint};
+pub use bootstrap_tls::BootstrapTls;
 pub use deny::{DENY_ACTION, DENY_REASON_HEADER};
 pub use kind::ResourceKind;
 pub use profile::Profile;
@@ -33,6 +35,7 @@ pub use route::RULES_WITH_LINE;
 
 use crate::policy::Policy;
 use envoy_types::pb::google::protobuf::Any;
+use std::collections::BTreeMap;
 
 /// The one cluster that all traffic leaves by.
 pub const FORWARD_CLUSTER: &str = "forward";
@@ -74,6 +77,17 @@ pub fn compile(policy: &Policy, profile: &Profile) -> Vec<Resource> {
             body: any::pack(&route::egress(policy)),
         },
     ]
+}
+
+/// What a name gets that does not exist, by type. A route table that is missing would leave a listener without rules;
+/// one that is reported as removed leaves Envoy 1.40 initialising for ever.
+#[must_use]
+pub fn fallbacks() -> BTreeMap<ResourceKind, fn(&str) -> Any> {
+    [(ResourceKind::RouteConfiguration, deny_all as fn(&str) -> Any)].into()
+}
+
+fn deny_all(name: &str) -> Any {
+    any::pack(&route::deny_all(name))
 }
 
 #[cfg(test)]

@@ -56,18 +56,31 @@ pub(super) fn egress(policy: &Policy) -> RouteConfiguration {
     let other_ports = group(domains.other_ports, label)
         .into_iter()
         .map(|(rule, domains)| virtual_host("other-port", &rule, domains, other_port_routes()));
-    let rest = VirtualHost {
-        name: "not-listed".to_owned(),
-        domains: vec!["*".to_owned()],
-        routes: deny_routes(DenyReason::NotListed),
-        ..Default::default()
-    };
+    let rest = everything_else("not-listed", DenyReason::NotListed);
     RouteConfiguration {
         name: EGRESS_ROUTES.to_owned(),
         virtual_hosts: allowed.chain(other_ports).chain([rest]).collect(),
         request_headers_to_remove: HEADERS_TO_REMOVE.map(str::to_owned).to_vec(),
         // An upstream must not lure clients to HTTP/3, which does not pass the proxy.
         response_headers_to_remove: vec!["alt-svc".to_owned()],
+        ..Default::default()
+    }
+}
+
+/// The table of a name that exeat does not know: a listener that asks for it denies everything, and says so.
+pub(super) fn deny_all(name: &str) -> RouteConfiguration {
+    RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts: vec![everything_else("no-policy", DenyReason::NoPolicy)],
+        ..Default::default()
+    }
+}
+
+fn everything_else(name: &str, reason: DenyReason) -> VirtualHost {
+    VirtualHost {
+        name: name.to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: deny_routes(reason),
         ..Default::default()
     }
 }

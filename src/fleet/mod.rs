@@ -3,19 +3,26 @@
 //! Knows nothing of gRPC, HTTP or policy. It is told by streams and read by status, metrics and the log; nothing that
 //! is served depends on it.
 
+mod progress;
+mod sidecar;
 mod state;
 
-pub use state::{KindState, Nack, Sidecar, SidecarInfo};
+pub use progress::Progress;
+pub use sidecar::{Accepted, KindState, Nack, Sidecar, SidecarInfo};
 
+use progress::TrackedEdit;
 use state::State;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The abbreviation of a resource type: `cds`, `rds`.
 pub type Kind = &'static str;
+
+/// A publication: its group and its number there.
+pub type EditKey = (Arc<str>, u64);
 
 /// A shared handle to the one table of sidecars.
 #[derive(Clone, Debug)]
@@ -54,13 +61,28 @@ impl Fleet {
     /// All connected sidecars, in the order in which they connected.
     #[must_use]
     pub fn sidecars(&self) -> Vec<(SessionId, Sidecar)> {
-        self.lock().sidecars.iter().map(|(id, sidecar)| (SessionId(*id), sidecar.clone())).collect()
+        self.lock().sidecars.iter().map(|(id, sidecar)| (*id, sidecar.clone())).collect()
     }
 
     /// Counts since the start, by type: responses, ACKs, NACKs.
     #[must_use]
     pub fn counts(&self, kind: Kind) -> Counts {
         self.lock().counts.get(kind).copied().unwrap_or_default()
+    }
+
+    /// How many publications came and went before a busy sidecar could be sent them, since the start.
+    #[must_use]
+    pub fn coalesced(&self) -> u64 {
+        self.lock().coalesced
+    }
+
+    /// Follows a publication, which was made at that instant, on its way to all of its group that are connected now,
+    /// until the result is dropped. `changed` are the resource types that it changed, with their new versions.
+    #[must_use]
+    pub fn track(&self, edit: EditKey, at: Instant, changed: Vec<(Kind, Arc<str>)>) -> Tracking {
+        let done = Arc::new(Notify::new());
+        self.lock().track(TrackedEdit::new(edit.clone(), at, changed, Arc::clone(&done)));
+        Tracking { fleet: self.clone(), edit, done }
     }
 
     /// Wakes after every change.
@@ -76,8 +98,15 @@ impl Fleet {
 
     fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.lock());
-        self.shared.changes.send_replace(());
+        self.wake();
         result
+    }
+
+    fn wake(&self) {
+        // It takes locks to wake nobody. Who follows from here on reads what was changed.
+        if self.shared.changes.receiver_count() > 0 {
+            self.shared.changes.send_replace(());
+        }
     }
 }
 
@@ -92,6 +121,8 @@ impl Default for Fleet {
 pub struct Counts {
     /// Responses sent.
     pub sent: u64,
+    /// Their bytes, gRPC framing included.
+    pub bytes: u64,
     /// Responses accepted.
     pub acked: u64,
     /// Responses rejected.
@@ -113,25 +144,47 @@ impl Session {
         &self.node
     }
 
-    /// A response leaves.
-    pub fn sent(&self, kind: Kind, version: &Arc<str>) {
-        self.fleet.update(|state| state.sent(self.id, kind, version));
+    /// A response of so many bytes leaves.
+    pub fn sent(&self, kind: Kind, version: &Arc<str>, bytes: usize) {
+        self.fleet.update(|state| state.sent(self.id, kind, version, bytes));
     }
 
-    /// The sidecar accepted a response.
-    pub fn acked(&self, kind: Kind, version: &Arc<str>) {
-        self.fleet.update(|state| state.acked(self.id, kind, version));
+    /// The sidecar asks for a type.
+    pub fn asked(&self, kind: Kind) {
+        self.fleet.update(|state| state.asked(self.id, kind));
+    }
+
+    /// The sidecar accepted a response. `accepted`: what it has in full now. `waiting`: since when it owes an answer to
+    /// another response of the type.
+    pub fn acked(&self, kind: Kind, accepted: Option<Accepted>, waiting: Option<Instant>) {
+        self.fleet.update(|state| state.acked(self.id, kind, accepted, waiting));
     }
 
     /// The sidecar rejected a response.
-    pub fn nacked(&self, kind: Kind, version: &Arc<str>, message: String) {
-        self.fleet.update(|state| state.nacked(self.id, kind, version, message));
+    pub fn nacked(
+        &self,
+        kind: Kind,
+        version: &Arc<str>,
+        message: String,
+        origin: Option<String>,
+        waiting: Option<Instant>,
+    ) {
+        let nack = Nack { version: Arc::clone(version), message, origin, at: SystemTime::now() };
+        self.fleet.update(|state| state.nacked(self.id, kind, nack, waiting));
+    }
+
+    /// So many publications were replaced before the sidecar could be sent them.
+    pub fn coalesced(&self, publications: u64) {
+        if publications > 0 {
+            self.fleet.update(|state| state.coalesced += publications);
+        }
     }
 
     /// Which publication the sidecar has accepted in full; nothing while it has not.
     pub fn live(&self, edit: Option<u64>) {
-        if self.fleet.lock().live_edit(self.id) != edit {
-            self.fleet.update(|state| state.live(self.id, edit, Instant::now()));
+        let changed = self.fleet.lock().live(self.id, edit, Instant::now());
+        if changed {
+            self.fleet.wake();
         }
     }
 }
@@ -141,5 +194,28 @@ impl Drop for Session {
         self.fleet.update(|state| state.close(self.id));
         let node = &self.node;
         tracing::info!(%node, "sidecar {node} disconnected");
+    }
+}
+
+/// A publication on its way.
+#[derive(Debug)]
+pub struct Tracking {
+    fleet: Fleet,
+    edit: EditKey,
+    done: Arc<Notify>,
+}
+
+impl Tracking {
+    /// Ends when every sidecar has answered or left, at the latest after `patience`.
+    pub async fn result(self, patience: Duration) -> Progress {
+        // Whoever has not answered is in the result.
+        drop(tokio::time::timeout(patience, self.done.notified()).await);
+        self.fleet.lock().finish(&self.edit)
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        self.fleet.lock().finish(&self.edit);
     }
 }

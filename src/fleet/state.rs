@@ -1,120 +1,121 @@
 //! The table of sidecars as a plain value.
 
-use super::{Counts, Kind, SessionId};
+use super::{
+    Accepted, Counts, EditKey, Kind, KindState, Nack, Progress, SessionId, Sidecar, SidecarInfo,
+    progress::TrackedEdit,
+};
 use std::{
     collections::BTreeMap,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
-/// What a sidecar says of itself when it connects.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SidecarInfo {
-    /// `node.id`.
-    pub node_id: String,
-    /// `node.cluster`.
-    pub node_cluster: String,
-    /// Envoy's version.
-    pub version: Option<String>,
-    /// `sotw` or `delta`.
-    pub protocol: &'static str,
-    /// The address it connects from.
-    pub peer: String,
-}
-
-/// A connected sidecar.
-#[derive(Clone, Debug)]
-pub struct Sidecar {
-    /// What it said of itself.
-    pub info: SidecarInfo,
-    /// Since when.
-    pub connected_at: SystemTime,
-    /// The newest publication it has accepted in full, and when it had.
-    pub live: Option<(u64, Instant)>,
-    /// State by resource type.
-    pub kinds: BTreeMap<Kind, KindState>,
-}
-
-/// What a sidecar has of one resource type.
-#[derive(Clone, Debug, Default)]
-pub struct KindState {
-    /// The version sent last.
-    pub sent: Option<Arc<str>>,
-    /// The version accepted last.
-    pub acked: Option<Arc<str>>,
-    /// When it was accepted.
-    pub acked_at: Option<Instant>,
-    /// The rejection that no later ACK has cleared.
-    pub nack: Option<Nack>,
-}
-
-/// A rejected response.
-#[derive(Clone, Debug)]
-pub struct Nack {
-    /// What was sent.
-    pub version: Arc<str>,
-    /// The sidecar's words, bounded.
-    pub message: String,
-    /// When.
-    pub at: SystemTime,
-}
-
-/// All sidecars.
+/// All sidecars, and the edits that are on their way to them.
 #[derive(Debug, Default)]
 pub(super) struct State {
     next: u64,
-    pub(super) sidecars: BTreeMap<u64, Sidecar>,
+    pub(super) sidecars: BTreeMap<SessionId, Sidecar>,
     pub(super) counts: BTreeMap<Kind, Counts>,
+    pub(super) coalesced: u64,
+    edits: BTreeMap<EditKey, TrackedEdit>,
 }
 
 impl State {
     pub(super) fn open(&mut self, info: SidecarInfo) -> SessionId {
         self.next += 1;
-        self.sidecars.insert(
-            self.next,
-            Sidecar { info, connected_at: SystemTime::now(), live: None, kinds: BTreeMap::new() },
-        );
-        SessionId(self.next)
+        let id = SessionId(self.next);
+        let sidecar = Sidecar {
+            info,
+            connected_at: SystemTime::now(),
+            live: None,
+            in_sync: false,
+            kinds: BTreeMap::new(),
+        };
+        self.sidecars.insert(id, sidecar);
+        id
     }
 
     pub(super) fn close(&mut self, id: SessionId) {
-        self.sidecars.remove(&id.0);
+        if let Some(sidecar) = self.sidecars.remove(&id) {
+            self.edits.values_mut().for_each(|edit| edit.left(id, &sidecar.info.node_id));
+        }
     }
 
-    pub(super) fn sent(&mut self, id: SessionId, kind: Kind, version: &Arc<str>) {
-        self.counts.entry(kind).or_default().sent += 1;
-        if let Some(state) = self.kind(id, kind) {
+    pub(super) fn sent(&mut self, id: SessionId, kind: Kind, version: &Arc<str>, bytes: usize) {
+        let counts = self.counts.entry(kind).or_default();
+        counts.sent += 1;
+        counts.bytes += bytes as u64;
+        if let Some(state) = self.sidecars.get_mut(&id).map(|one| one.kinds.entry(kind).or_default()) {
             state.sent = Some(Arc::clone(version));
+            state.unanswered_since.get_or_insert_with(Instant::now);
         }
     }
 
-    pub(super) fn acked(&mut self, id: SessionId, kind: Kind, version: &Arc<str>) {
+    pub(super) fn asked(&mut self, id: SessionId, kind: Kind) {
+        if let Some(sidecar) = self.sidecars.get_mut(&id) {
+            sidecar.kinds.entry(kind).or_default();
+        }
+    }
+
+    pub(super) fn acked(
+        &mut self,
+        id: SessionId,
+        kind: Kind,
+        accepted: Option<Accepted>,
+        waiting: Option<Instant>,
+    ) {
         self.counts.entry(kind).or_default().acked += 1;
-        if let Some(state) = self.kind(id, kind) {
-            state.acked = Some(Arc::clone(version));
-            state.acked_at = Some(Instant::now());
-            state.nack = None;
-        }
+        self.answered(id, kind, waiting, |state| {
+            if let Some(accepted) = accepted {
+                let now = Instant::now();
+                state.took = Some(now.saturating_duration_since(accepted.sent));
+                state.acked_at = Some(now);
+                state.acked = Some(accepted);
+                state.nack = None;
+            }
+        });
     }
 
-    pub(super) fn nacked(&mut self, id: SessionId, kind: Kind, version: &Arc<str>, message: String) {
+    pub(super) fn nacked(&mut self, id: SessionId, kind: Kind, nack: Nack, waiting: Option<Instant>) {
         self.counts.entry(kind).or_default().nacked += 1;
-        if let Some(state) = self.kind(id, kind) {
-            state.nack = Some(Nack { version: Arc::clone(version), message, at: SystemTime::now() });
+        self.answered(id, kind, waiting, |state| state.nack = Some(nack));
+    }
+
+    fn answered(
+        &mut self,
+        id: SessionId,
+        kind: Kind,
+        waiting: Option<Instant>,
+        change: impl FnOnce(&mut KindState),
+    ) {
+        if let Some(sidecar) = self.sidecars.get_mut(&id) {
+            let state = sidecar.kinds.entry(kind).or_default();
+            state.unanswered_since = waiting;
+            change(state);
+            self.edits.values_mut().for_each(|edit| edit.look(id, sidecar));
         }
     }
 
-    pub(super) fn live(&mut self, id: SessionId, edit: Option<u64>, at: Instant) {
-        if let Some(sidecar) = self.sidecars.get_mut(&id.0) {
-            sidecar.live = edit.map(|edit| (edit, at));
+    /// Says whether that is new.
+    pub(super) fn live(&mut self, id: SessionId, edit: Option<u64>, at: Instant) -> bool {
+        let Some(sidecar) = self.sidecars.get_mut(&id) else { return false };
+        if sidecar.in_sync_with() == edit {
+            return false;
         }
+        sidecar.in_sync = edit.is_some();
+        // While it lacks something it is still known how far it had come.
+        sidecar.live = edit.map(|edit| (edit, at)).or(sidecar.live);
+        self.edits.values_mut().for_each(|edit| edit.look(id, sidecar));
+        true
     }
 
-    pub(super) fn live_edit(&self, id: SessionId) -> Option<u64> {
-        Some(self.sidecars.get(&id.0)?.live?.0)
+    pub(super) fn track(&mut self, mut edit: TrackedEdit) {
+        edit.begin(&self.sidecars);
+        self.edits.insert(edit.key.clone(), edit);
     }
 
-    fn kind(&mut self, id: SessionId, kind: Kind) -> Option<&mut KindState> {
-        Some(self.sidecars.get_mut(&id.0)?.kinds.entry(kind).or_default())
+    /// Ends the tracking of an edit.
+    pub(super) fn finish(&mut self, key: &EditKey) -> Progress {
+        self.edits.remove(key).map(|edit| edit.progress(&self.sidecars)).unwrap_or_default()
     }
 }

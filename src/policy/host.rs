@@ -124,6 +124,15 @@ impl HostPattern {
         self.exact().is_some_and(|name| name.as_str() == host)
             || self.above().is_some_and(|name| name.is_above(host))
     }
+
+    /// Whether every name that `other` covers is covered.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        let name = other.name();
+        let below = other.above().is_none()
+            || self.above().is_some_and(|above| above == name || above.is_above(name.as_str()));
+        below && (other.exact().is_none() || self.matches(name.as_str()))
+    }
 }
 
 /// The pattern as it is written in an allowlist.

@@ -43,6 +43,12 @@ impl Rule {
             None => self.pattern.to_string(),
         }
     }
+
+    /// Whether everything that `other` allows is allowed.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        self.pattern.includes(&other.pattern) && other.ports.iter().all(|port| self.ports.contains(port))
+    }
 }
 
 /// Everything one group of sidecars may reach. The default value denies everything.
@@ -59,9 +65,46 @@ impl Policy {
         Self { rules }
     }
 
+    /// What of this policy `old` allows already: the step between the two that only takes away. A rule counts as a
+    /// whole, so one that no single old rule includes is left out.
+    #[must_use]
+    pub fn narrowed_to(&self, old: &Self) -> Self {
+        let was_allowed = |rule: &&Rule| old.rules.iter().any(|old| old.includes(rule));
+        Self { rules: self.rules.iter().filter(was_allowed).cloned().collect() }
+    }
+
     /// The rules, sorted by file and line.
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_policies_share_is_what_no_edit_may_interrupt() {
+        type Pattern = fn(HostName) -> HostPattern;
+        let policy = |patterns: &[(Pattern, &str)]| {
+            let rule = |(line, (pattern, name)): (u32, &(Pattern, &str))| Rule {
+                pattern: pattern(HostName::parse(name).unwrap()),
+                ports: Ports::default(),
+                origin: Origin { file: "f".into(), line },
+            };
+            Policy::new((0..).zip(patterns).map(rule).collect())
+        };
+        let old = policy(&[(HostPattern::Tree, "a.test"), (HostPattern::Exact, "b.test")]);
+        let new = policy(&[
+            (HostPattern::Exact, "a.test"),
+            (HostPattern::Subdomains, "x.a.test"),
+            (HostPattern::Subdomains, "b.test"),
+            (HostPattern::Tree, "b.test"),
+            (HostPattern::Exact, "c.test"),
+        ]);
+        let shared = new.narrowed_to(&old);
+        let shared: Vec<_> = shared.rules().iter().map(Rule::spelling).collect();
+        assert_eq!(shared, ["a.test", "*.x.a.test"]);
     }
 }

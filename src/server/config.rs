@@ -60,13 +60,26 @@ impl Default for XdsListen {
     }
 }
 
+/// The PEM files of TLS on the TCP listeners. They are read again whenever they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, and those that lead from it to its authority.
+    pub cert: PathBuf,
+    /// The certificate's private key.
+    pub key: PathBuf,
+    /// Authorities of client certificates. Without them anybody may connect.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// Everything that flags and environment say.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Files and directories.
     pub allowlists: Vec<PathBuf>,
-    /// xDS, admin gRPC and gRPC health.
-    pub xds: XdsListen,
+    /// xDS, admin gRPC and gRPC health, on each of these.
+    pub xds: Vec<XdsListen>,
+    /// TLS on those of them that are TCP.
+    pub tls: Option<TlsFiles>,
     /// Admin HTTP.
     pub admin: SocketAddr,
     /// What every sidecar is told besides the policy.

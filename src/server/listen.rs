@@ -1,34 +1,65 @@
-//! The socket of the xDS server.
+//! The sockets of the xDS and the admin server.
 
-use super::{SHUTDOWN_DEADLINE, XdsListen};
+use super::{
+    SHUTDOWN_DEADLINE, XdsListen,
+    accept::{Accept, Accepted, Connection, Incoming, Limits},
+    tls::Acceptor,
+};
 use crate::envoy::XdsEndpoint;
 use anyhow::{Context, bail};
 use std::{
     fs::Permissions,
     io,
+    net::SocketAddr,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio_stream::wrappers::UnixListenerStream;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Router, TcpIncoming};
+use tokio::{
+    net::{TcpListener, TcpSocket, UnixListener, UnixStream},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::transport::server::Router;
 
 /// Owner and group: whoever connects can read the policy.
 const SOCKET_MODE: u32 = 0o660;
 
+/// Connections that the system keeps until they are accepted: a fleet that comes back does so at once.
+const BACKLOG: u32 = 4096;
+
 /// A bound socket.
 #[derive(Debug)]
-pub(super) enum Xds {
+pub(super) enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    /// The file goes before the listener: what another server puts there later is not ours.
+    Unix(SocketFile, UnixListener),
 }
 
-impl Xds {
+/// A socket that nobody listens on would only mislead; the next start removes it too.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// Binds all or none.
+pub(super) async fn bind(all: &[XdsListen]) -> anyhow::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for listen in all {
+        sockets.push(Socket::bind(listen).await?);
+    }
+    Ok(sockets)
+}
+
+impl Socket {
     pub(super) async fn bind(listen: &XdsListen) -> anyhow::Result<Self> {
         match listen {
             XdsListen::Tcp(address) => {
-                let listener = TcpListener::bind(address).await.with_context(|| {
+                let listener = open(*address).with_context(|| {
                     format!("cannot listen for xDS on {address} (--xds-listen chooses another address)")
                 })?;
                 Ok(Self::Tcp(listener))
@@ -37,8 +68,10 @@ impl Xds {
                 remove_stale(path).await?;
                 let listener = UnixListener::bind(path)
                     .with_context(|| format!("cannot listen for xDS on unix:{}", path.display()))?;
+                // The way to it must not change with the working directory.
+                let file = SocketFile(std::path::absolute(path)?);
                 std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
-                Ok(Self::Unix(listener, path.clone()))
+                Ok(Self::Unix(file, listener))
             }
         }
     }
@@ -47,37 +80,69 @@ impl Xds {
     pub(super) fn endpoint(&self) -> io::Result<XdsEndpoint> {
         Ok(match self {
             Self::Tcp(listener) => XdsEndpoint::Address(listener.local_addr()?),
-            Self::Unix(_, path) => XdsEndpoint::Unix(std::path::absolute(path)?),
+            Self::Unix(SocketFile(path), _) => XdsEndpoint::Unix(path.clone()),
         })
     }
 
-    pub(super) async fn serve(self, services: Router, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let deadline = shutdown.clone();
-        let serve = async {
-            match self {
-                Self::Tcp(listener) => {
-                    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                    services.serve_with_incoming_shutdown(incoming, shutdown.cancelled()).await
-                }
-                Self::Unix(listener, path) => {
-                    let incoming = UnixListenerStream::new(listener);
-                    let result = services.serve_with_incoming_shutdown(incoming, shutdown.cancelled()).await;
-                    // A socket that nobody listens on would only mislead; the next start removes it too.
-                    drop(std::fs::remove_file(path));
-                    result
-                }
+    /// The next client, and where it is.
+    pub(super) async fn accept(&self) -> io::Result<(Accepted, String)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Without it answers are late, and still right.
+                drop(stream.set_nodelay(true));
+                Ok((Accepted::Tcp(stream), address.to_string()))
             }
-        };
-        // Draining waits for every connection, also for those that never asked for anything.
-        let deadline = async {
-            deadline.cancelled().await;
-            tokio::time::sleep(SHUTDOWN_DEADLINE / 2).await;
-        };
-        tokio::select! {
-            result = serve => result.context("the xDS server ended"),
-            () = deadline => Ok(()),
+            Self::Unix(_, listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Accepted::Local(Box::new(stream)), "unix".to_owned()))
+            }
         }
     }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that comes back need not wait for connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves on all sockets until `shutdown`, with TLS on those that are TCP if there is an acceptor.
+pub(super) async fn serve(
+    sockets: Vec<Socket>,
+    tls: Option<Acceptor>,
+    services: Router,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let (accept, incoming) = Accept::new(Limits::xds());
+    let mut listeners = JoinSet::new();
+    for socket in sockets {
+        let until = shutdown.clone().cancelled_owned();
+        let accept = accept.clone().run(socket, tls.clone());
+        listeners.spawn(async move {
+            tokio::select! {
+                () = until => {}
+                () = accept => {}
+            }
+        });
+    }
+    drop(accept);
+    let serve = services.serve_with_incoming_shutdown(ReceiverStream::new(incoming), shutdown.cancelled());
+    // Draining waits for every connection, also for those that never asked for anything.
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(SHUTDOWN_DEADLINE / 2).await;
+    };
+    let result = tokio::select! {
+        result = serve => result.context("the xDS server ended"),
+        () = deadline => Ok(()),
+        Some(Err(error)) = listeners.join_next() => Err(error).context("a listener of the xDS server crashed"),
+    };
+    // The sockets are closed and their files gone when this returns.
+    listeners.shutdown().await;
+    result
 }
 
 /// Removes the socket file of a server that is gone, and nothing else.
@@ -92,5 +157,40 @@ async fn remove_stale(path: &Path) -> anyhow::Result<()> {
             bail!("another server listens on unix:{}", path.display())
         }
         Ok(_) => std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display())),
+    }
+}
+
+/// The admin port: connections as axum takes them.
+pub(super) struct AdminListener {
+    incoming: Incoming,
+    address: SocketAddr,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl AdminListener {
+    /// Accepts until it is dropped.
+    pub(super) fn new(listener: TcpListener, address: SocketAddr) -> Self {
+        let (accept, incoming) = Accept::new(Limits::admin());
+        let accepting = tokio::spawn(accept.run(Socket::Tcp(listener), None));
+        Self { incoming, address, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+}
+
+impl axum::serve::Listener for AdminListener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            match self.incoming.recv().await {
+                Some(Ok(connection)) => return (connection, self.address),
+                Some(Err(never)) => match never {},
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
     }
 }

@@ -1,41 +1,53 @@
 //! Wiring: the one place that sees all parts.
 
+mod accept;
 mod config;
 mod convergence;
-mod gate;
+mod groups;
 mod listen;
 mod pipeline;
 mod signals;
+mod tls;
 
-pub use config::{ServerConfig, XdsListen};
+pub use config::{ServerConfig, TlsFiles, XdsListen};
 pub use signals::{Interrupt, Interrupts};
 
 use crate::{
-    admin::{self, AdminService, AllowlistState, StatusSource, proto::admin_server::AdminServer},
-    ads::AdsService,
+    admin::{
+        self, AdminService, AllowlistState, ClientStatusService, Rescan, StatusSource,
+        proto::admin_server::AdminServer,
+    },
+    ads::{
+        Aggregated, Clusters, Context as AdsContext, DiscoveryService, Doubts, Endpoints, Listeners, Routes,
+        Secrets, Service,
+    },
     envoy::XdsEndpoint,
     fleet::Fleet,
     metrics::Metrics,
-    snapshot::Store,
+    snapshot::{ResourceKind, Store},
 };
 use anyhow::Context;
+use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
+use groups::SidecarGroups;
 use pipeline::Pipeline;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic::{server::NamedService, transport::Server as GrpcServer};
+use tonic::{service::RoutesBuilder, transport::Server as GrpcServer};
 use tonic_health::server::HealthReporter;
 
 /// HTTP/2 pings to clients, so that half-open connections do not stay for ever.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams of one connection. A sidecar needs one, and the admin API and health a few.
+const MAX_STREAMS: u32 = 64;
 /// Streams end by themselves on shutdown; connections that do not are dropped after this.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
 
 /// A running control plane.
 #[derive(Debug)]
 pub struct Server {
-    xds: XdsEndpoint,
+    xds: Vec<XdsEndpoint>,
     admin: SocketAddr,
     fleet: Fleet,
     store: Arc<Store>,
@@ -44,17 +56,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads the allowlists, binds the sockets and begins to serve. Fails only if a socket cannot be bound: without a
-    /// valid allowlist it serves nothing and goes on watching.
+    /// Reads the allowlists, binds the sockets and begins to serve. Fails only if a socket cannot be bound or the files
+    /// of TLS cannot be used: without a valid allowlist it serves nothing and goes on watching.
     pub async fn start(config: ServerConfig) -> anyhow::Result<Self> {
-        let xds_socket = listen::Xds::bind(&config.xds).await?;
+        let (acceptor, reloader) = config.tls.as_ref().map(tls::load).transpose()?.unzip();
+        let xds_sockets = listen::bind(&config.xds).await?;
         let admin_socket = tokio::net::TcpListener::bind(config.admin).await.with_context(|| {
             format!(
                 "cannot listen for admin HTTP on {} (--admin-listen chooses another address)",
                 config.admin
             )
         })?;
-        let xds = xds_socket.endpoint()?;
+        let xds = xds_sockets.iter().map(listen::Socket::endpoint).collect::<Result<Vec<_>, _>>()?;
         let admin_address = admin_socket.local_addr()?;
 
         let shutdown = CancellationToken::new();
@@ -64,34 +77,77 @@ impl Server {
         let (file_states, files) = watch::channel(AllowlistState::default());
         let source = StatusSource { store: Arc::clone(&store), fleet: fleet.clone(), files };
 
+        let groups = Arc::new(SidecarGroups::new(Arc::clone(&store)));
+
         // files → policy → resources → snapshot; the first policy is there before the first client.
-        let mut pipeline =
-            Pipeline::new(&config, Arc::clone(&store), fleet.clone(), metrics.clone(), file_states);
+        let mut pipeline = Pipeline::new(
+            &config,
+            Arc::clone(&store),
+            Arc::clone(&groups),
+            fleet.clone(),
+            metrics.clone(),
+            file_states,
+        );
         pipeline.load();
+
+        // Read only, on both ports.
+        let rescan = pipeline.rescan();
+        let rescan: Rescan = Arc::new(move || {
+            let rescan = rescan.clone();
+            Box::pin(async move { rescan.now().await })
+        });
+        let status_admin = AdminServer::new(AdminService::new(source.clone(), rescan, shutdown.clone()));
+        let status_clients =
+            ClientStatusDiscoveryServiceServer::new(ClientStatusService::new(source.clone()));
 
         // snapshot → wire
         let (health, health_service) = tonic_health::server::health_reporter();
-        let ads = AdsService::new(Arc::clone(&store), fleet.clone(), gate::admit, shutdown.clone());
+        let ads = AdsContext {
+            groups,
+            fleet: fleet.clone(),
+            doubts: Doubts::default(),
+            // A restart re-sends nothing.
+            trusted: &[ResourceKind::RouteConfiguration],
+            shutdown: shutdown.clone(),
+        };
         let grpc = GrpcServer::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .add_service(ads)
-            .add_service(AdminServer::new(AdminService::new(source.clone(), shutdown.clone())))
+            .max_concurrent_streams(MAX_STREAMS)
+            .add_service(DiscoveryService::<Aggregated>::new(ads.clone()))
+            .add_service(DiscoveryService::<Clusters>::new(ads.clone()))
+            .add_service(DiscoveryService::<Endpoints>::new(ads.clone()))
+            .add_service(DiscoveryService::<Secrets>::new(ads.clone()))
+            .add_service(DiscoveryService::<Listeners>::new(ads.clone()))
+            .add_service(DiscoveryService::<Routes>::new(ads))
+            .add_service(status_admin.clone())
+            .add_service(status_clients.clone())
             .add_service(health_service);
 
         // The sockets are bound: clients that connect from here on are served.
+        let listening = xds.iter().map(XdsEndpoint::to_string).collect::<Vec<_>>().join(", ");
         tracing::info!(
-            xds = %xds, admin = %admin_address,
-            "exeat {} listens: xDS on {xds}, admin on http://{admin_address}",
+            xds = %listening, admin = %admin_address,
+            "exeat {} listens: xDS on {listening}, admin on http://{admin_address}",
             env!("CARGO_PKG_VERSION")
         );
         let mut tasks = JoinSet::new();
         let until = shutdown.clone();
-        tasks.spawn(async move { xds_socket.serve(grpc, until).await });
-        let routes = admin::router(source, &metrics);
+        tasks.spawn(listen::serve(xds_sockets, acceptor, grpc, until));
+        if let Some(reloader) = reloader {
+            let until = shutdown.clone();
+            tasks.spawn(async move {
+                until.run_until_cancelled(reloader.run()).await;
+                Ok(())
+            });
+        }
+        let mut grpc_admin = RoutesBuilder::default();
+        grpc_admin.add_service(status_admin).add_service(status_clients);
+        let routes = admin::router(source, &metrics).merge(grpc_admin.routes().into_axum_router());
         let until = shutdown.clone();
         tasks.spawn(async move {
-            let server = axum::serve(admin_socket, routes).with_graceful_shutdown(until.cancelled_owned());
+            let server = axum::serve(listen::AdminListener::new(admin_socket, admin_address), routes)
+                .with_graceful_shutdown(until.cancelled_owned());
             server.await.context("admin HTTP ended")
         });
         let until = shutdown.clone();
@@ -108,9 +164,9 @@ impl Server {
         Ok(Self { xds, admin: admin_address, fleet, store, shutdown, tasks })
     }
 
-    /// Where sidecars connect.
+    /// Where sidecars connect, in the order of the settings.
     #[must_use]
-    pub const fn xds(&self) -> &XdsEndpoint {
+    pub fn xds(&self) -> &[XdsEndpoint] {
         &self.xds
     }
 
@@ -159,7 +215,7 @@ async fn report_health(health: HealthReporter, store: Arc<Store>) {
             Some(_) => tonic_health::ServingStatus::Serving,
             None => tonic_health::ServingStatus::NotServing,
         };
-        for service in ["", AdsService::NAME] {
+        for service in ["", Aggregated::NAME] {
             health.set_service_status(service, status).await;
         }
         if published.changed().await.is_err() {

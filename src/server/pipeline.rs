@@ -3,6 +3,7 @@
 use super::{
     ServerConfig,
     convergence::{self, Edit},
+    groups::{COMMON, SidecarGroups},
 };
 use crate::{
     admin::AllowlistState,
@@ -13,8 +14,8 @@ use crate::{
     fleet::{Fleet, Kind},
     metrics::{EditOutcome, Metrics},
     policy::{Policy, PolicyDiff},
-    snapshot::{Published, ResourceKind, Snapshot, Store, Version},
-    source::{Bundle, File, RootState, Watcher},
+    snapshot::{Published, ResourceKind, Snapshot, Store, Urgency, Version},
+    source::{Bundle, File, Rescan, RootState, Watcher},
     telemetry::{self, LogFormat},
 };
 use std::{
@@ -31,6 +32,7 @@ pub(super) struct Pipeline {
     profile: Profile,
     log_format: LogFormat,
     store: Arc<Store>,
+    groups: Arc<SidecarGroups>,
     fleet: Fleet,
     metrics: Metrics,
     states: watch::Sender<AllowlistState>,
@@ -41,6 +43,7 @@ impl Pipeline {
     pub(super) fn new(
         config: &ServerConfig,
         store: Arc<Store>,
+        groups: Arc<SidecarGroups>,
         fleet: Fleet,
         metrics: Metrics,
         states: watch::Sender<AllowlistState>,
@@ -54,11 +57,17 @@ impl Pipeline {
             profile: config.profile.clone(),
             log_format: config.log_format,
             store,
+            groups,
             fleet,
             metrics,
             states,
             policy: None,
         }
+    }
+
+    /// Has the files looked at on demand.
+    pub(super) fn rescan(&self) -> Rescan {
+        self.watcher.rescan()
     }
 
     /// Takes in what is on disk at the start.
@@ -86,13 +95,12 @@ impl Pipeline {
         // What a log line announces is already to be seen in the status.
         let now = files.clone();
         let entries = policy.as_ref().or(self.policy.as_ref()).map_or(0, |policy| policy.rules().len());
-        self.states.send_modify(|state| {
-            state.files = files;
-            state.entries = entries;
-        });
+        self.states.send_modify(|state| state.files = files);
         self.tell(&before, &now);
         let applied = policy.is_some_and(|policy| self.enforce(policy, noticed));
+        // Who sees the new number of entries finds them served.
         self.states.send_modify(|state| {
+            state.entries = entries;
             if applied {
                 state.applied_at = Some(SystemTime::now());
             }
@@ -106,13 +114,17 @@ impl Pipeline {
         }
         let previous = self.store.current();
         let resources = envoy::compile(&policy, &self.profile);
-        let snapshot = Snapshot::new(resources, previous.as_ref().map(|published| &*published.snapshot));
+        let before = previous.as_ref().map(|published| &*published.snapshot);
+        let snapshot = Snapshot::new(resources, &envoy::fallbacks(), before);
         let nothing = Policy::default();
-        let change = PolicyDiff::between(self.policy.as_ref().unwrap_or(&nothing), &policy);
+        let old = self.policy.as_ref().unwrap_or(&nothing);
+        let change = PolicyDiff::between(old, &policy);
+        let urgency = self.urgency(old, &policy, &change, before, &snapshot);
         let entries = policy.rules().len();
         let first = self.policy.is_none();
+        self.groups.set_policy(policy.clone());
         self.policy = Some(policy);
-        let Some(published) = self.store.publish(snapshot) else {
+        let Some(published) = self.store.publish(snapshot, urgency) else {
             self.metrics.edit(EditOutcome::Applied);
             tracing::info!(entries, "allowlist edit: {change}; nothing changes at the sidecars");
             return true;
@@ -124,10 +136,33 @@ impl Pipeline {
             tracing::info!(entries, "serving {entries} allowlist entries{nothing}");
         } else {
             let changed = changed_kinds(previous.as_ref(), &published);
-            let edit = Edit { number: published.edit.number(), noticed, entries, change, changed };
-            tokio::spawn(convergence::report(self.fleet.clone(), self.metrics.clone(), edit));
+            let tracking = self.fleet.track((COMMON.into(), published.edit.number()), published.at, changed);
+            let edit = Edit { noticed, entries, change };
+            tokio::spawn(convergence::report(tracking, self.metrics.clone(), edit));
         }
         true
+    }
+
+    /// What an edit takes away goes out at once. Only if it also needs clusters that are not there yet does that part of
+    /// it go first, as an edit of its own.
+    fn urgency(
+        &self,
+        old: &Policy,
+        new: &Policy,
+        change: &PolicyDiff,
+        before: Option<&Snapshot>,
+        after: &Snapshot,
+    ) -> Urgency {
+        if change.removed.is_empty() {
+            return Urgency::Additions;
+        }
+        let clusters =
+            |snapshot: &Snapshot| snapshot.set(ResourceKind::Cluster).map(|set| set.version().clone());
+        if before.and_then(clusters) == clusters(after) {
+            return Urgency::Tightening;
+        }
+        let resources = envoy::compile(&new.narrowed_to(old), &self.profile);
+        Urgency::Split(Box::new(Snapshot::new(resources, &envoy::fallbacks(), Some(after))))
     }
 
     /// Logs what is newly wrong with the files, and what is mended.

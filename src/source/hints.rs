@@ -158,6 +158,11 @@ impl Hints {
         std::mem::take(&mut self.finished)
     }
 
+    /// Whether somebody is writing, as far as events tell.
+    pub(super) fn any_open(&self) -> bool {
+        !self.writers.is_empty()
+    }
+
     /// Whether a file is half-written, as far as events tell.
     pub(super) fn is_open(&self, path: &Path) -> bool {
         if self.writers.is_empty() {

@@ -7,9 +7,11 @@
 //! files, a swapped symlink above the watched directory).
 
 mod hints;
+mod rescan;
 mod scan;
 mod watch;
 
+pub use rescan::Rescan;
 pub use scan::{Bundle, File, Root, RootState, Unreadable, scan};
 pub use watch::{Change, Watcher};
 

@@ -1,6 +1,7 @@
 //! The loop that looks: on hints at once, on ticks in any case.
 
 use super::{
+    Rescan,
     hints::{Finish, Finished, SharedHints},
     scan::{Bundle, File, RootState, Unreadable, is_allowlist_name, scan},
 };
@@ -43,6 +44,7 @@ pub struct Watcher {
     /// anew.
     armed: BTreeMap<Identity, PathBuf>,
     rearm: bool,
+    rescan: Rescan,
     current: Bundle,
 }
 
@@ -88,6 +90,7 @@ impl Watcher {
             events,
             armed: BTreeMap::new(),
             rearm: false,
+            rescan: Rescan::new(),
             current: Bundle::default(),
         };
         watcher.arm(false);
@@ -99,6 +102,12 @@ impl Watcher {
     #[must_use]
     pub const fn current(&self) -> &Bundle {
         &self.current
+    }
+
+    /// Asks for a look from elsewhere.
+    #[must_use]
+    pub fn rescan(&self) -> Rescan {
+        self.rescan.clone()
     }
 
     /// Ends with the next change.
@@ -121,6 +130,9 @@ impl Watcher {
             if found == self.current {
                 settling = None;
                 finished = Finished::default();
+                if !self.hints.lock().any_open() {
+                    self.rescan.rested.send_replace(Some(now));
+                }
                 continue;
             }
             let noticed = settling.as_ref().map_or(now, |settling| settling.noticed);
@@ -165,6 +177,7 @@ impl Watcher {
             biased;
             () = self.hints.due() => true,
             () = settled => true,
+            () = self.rescan.wanted.notified() => true,
             () = tokio::time::sleep(TICK) => false,
         }
     }

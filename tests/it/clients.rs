@@ -1,6 +1,6 @@
 //! Clients as people use them: curl, openssl, Python requests.
 
-use crate::support::{Stack, certificate, command, python_with_requests};
+use crate::support::{Stack, certificate, command, python_with};
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
@@ -116,7 +116,7 @@ else:
         port = tls.port,
         certificate = tls.certificate,
     );
-    let modules = python_with_requests();
+    let modules = python_with("requests", &["requests==2.32.5"]);
     let path = format!("import sys; sys.path.insert(0, {:?})\n{script}", modules.to_str().unwrap());
     let output = command("python3", &["-c", &path]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,6 @@
 //! `exeat run`, end to end.
 
-use crate::support::{Block, Process, Upstream, envoy_binary, exeat, finish, wait_until};
+use crate::support::{Authority, Block, Process, Upstream, envoy_binary, exeat, finish, wait_until};
 use std::{fs, net::SocketAddr, path::Path, process::Command, process::Output};
 
 fn run(directory: &Path, block: &Block) -> Command {
@@ -114,6 +114,19 @@ fn an_interrupt_leaves_the_command_alone() {
         "trap 'exit 9' TERM; kill -TERM $PPID; i=0; while [ $i -lt 1000 ]; do sleep 0.05; i=$((i+1)); done";
     let output = finish(run(directory.path(), &block).args(["--", "sh", "-c", script]));
     assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+}
+
+/// Its own Envoy needs no certificate.
+#[test]
+fn tls_is_for_others() {
+    let block = Block::claim();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("allowlist.yaml"), "- a.test\n").unwrap();
+    let ca = Authority::create(directory.path(), "ca");
+    ca.issue("server", "DNS:a.test");
+    let tls = ["--tls-cert", "server.pem", "--tls-key", "server.key", "--client-ca", "ca.pem"];
+    let output = finish(run(directory.path(), &block).args(tls).args(["--", "true"]));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
 #[test]

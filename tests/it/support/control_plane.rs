@@ -52,6 +52,15 @@ impl ControlPlane {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
+    /// Flags of the next launch, instead of those it has.
+    pub fn replace_flags(&mut self, flags: &[&str]) {
+        self.flags = ["--log-format", "json"].iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
+    }
+
+    pub const fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     pub fn listen_on_unix(&mut self, path: &Path) {
         self.xds = XdsEndpoint::Unix(path.to_owned());
     }

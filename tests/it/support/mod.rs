@@ -3,6 +3,7 @@
 mod address;
 mod control_plane;
 mod dns;
+mod generic;
 mod http;
 mod process;
 mod sidecar;
@@ -12,10 +13,11 @@ mod upstream;
 pub use address::Block;
 pub use control_plane::ControlPlane;
 pub use dns::Dns;
+pub use generic::{GenericServer, resource};
 pub use http::{Connection, Reply, deny_reason, get, request, tunnel};
 pub use process::{Process, exeat, finish, wait_until};
 pub use sidecar::{Sidecar, envoy_binary};
-pub use tools::{certificate, command, python_with_requests};
+pub use tools::{Authority, certificate, command, example, python_with};
 pub use upstream::Upstream;
 
 use std::{net::SocketAddr, path::PathBuf};

@@ -3,7 +3,9 @@
 use super::{
     control_plane::ControlPlane,
     process::{Process, exeat, wait_until},
+    tools::command,
 };
+use exeat::envoy::XdsEndpoint;
 use serde_json::Value;
 use std::{
     fs,
@@ -31,31 +33,55 @@ pub fn target() -> PathBuf {
 
 pub struct Sidecar {
     process: Process,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Sidecar {
     /// Starts Envoy with the bootstrap that `exeat bootstrap` prints, after `change`.
     pub fn start(control_plane: &ControlPlane, node: &str, change: impl Fn(String) -> String) -> Self {
+        Self::with_flags(control_plane, node, &[], change)
+    }
+
+    /// As `start`, with further flags of `exeat bootstrap`.
+    pub fn with_flags(
+        control_plane: &ControlPlane,
+        node: &str,
+        flags: &[&str],
+        change: impl Fn(String) -> String,
+    ) -> Self {
+        Self::at(&control_plane.xds, node, flags, change)
+    }
+
+    /// As `with_flags`, for any xDS server.
+    pub fn at(xds: &XdsEndpoint, node: &str, flags: &[&str], change: impl Fn(String) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let output = exeat()
-            .args(["bootstrap", "--node-id", node, "--xds-address", &control_plane.xds.to_string()])
+            .args(["bootstrap", "--node-id", node, "--xds-address", &xds.to_string()])
             .arg("--admin-socket")
             .arg(directory.path().join("admin.sock"))
+            .args(flags)
             .output()
             .unwrap();
         assert!(output.status.success());
         let file = directory.path().join("bootstrap.yaml");
         fs::write(&file, change(String::from_utf8(output.stdout).unwrap())).unwrap();
-        let mut command = Command::new(envoy_binary());
-        command.arg("-c").arg(file).args(["--drain-time-s", "0", "--file-flush-interval-msec", "20"]).args([
+        let mut envoy = Command::new(envoy_binary());
+        envoy.arg("-c").arg(file).args(["--drain-time-s", "0", "--file-flush-interval-msec", "20"]).args([
             "--use-dynamic-base-id",
             "--concurrency",
             "1",
             "--log-level",
             "error",
         ]);
-        Self { process: Process::start(command), _directory: directory }
+        Self { process: Process::start(envoy), directory }
+    }
+
+    /// What Envoy's admin interface says, where the bootstrap was changed to allow the path.
+    pub fn admin(&self, path: &str) -> Value {
+        let socket = self.directory.path().join("admin.sock");
+        let url = format!("http://envoy{path}");
+        let output = command("curl", &["-sS", "--unix-socket", socket.to_str().unwrap(), &url]);
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
     pub fn process(&self) -> &Process {

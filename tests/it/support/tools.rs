@@ -20,51 +20,104 @@ pub fn command(program: &str, arguments: &[&str]) -> Output {
         .unwrap_or_else(|error| panic!("the tests need {program}: {error}"))
 }
 
-/// A directory for PYTHONPATH that holds `requests`, installed once below `target/`.
-pub fn python_with_requests() -> PathBuf {
+/// A directory for PYTHONPATH that holds packages, installed once below `target/`.
+pub fn python_with(name: &str, packages: &[&str]) -> PathBuf {
     let tools = target().join("test-tools");
-    let directory = tools.join("python");
+    let directory = tools.join(name);
     fs::create_dir_all(&tools).unwrap();
-    let lock = File::create(tools.join("python.lock")).unwrap();
+    let lock = File::create(tools.join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
-    if !directory.join("requests").is_dir() {
-        let target = directory.to_str().unwrap();
-        let output =
-            command("python3", &["-m", "pip", "install", "--quiet", "--target", target, "requests==2.32.5"]);
+    // Renamed when it is whole: an installation that was interrupted does not count.
+    if !directory.is_dir() {
+        let partial = tools.join(format!("{name}.partial"));
+        drop(fs::remove_dir_all(&partial));
+        let install = ["-m", "pip", "install", "--quiet", "--target", partial.to_str().unwrap()];
+        let output = command("python3", &[&install, packages].concat());
         assert!(
             output.status.success(),
-            "cannot install requests: {}",
+            "cannot install {packages:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        fs::rename(partial, &directory).unwrap();
     }
     directory
+}
+
+/// An example of this package, which `cargo test` builds.
+pub fn example(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_exeat")).with_file_name("examples").join(name);
+    assert!(path.is_file(), "{} is missing: run cargo build --examples", path.display());
+    path
+}
+
+/// A certificate authority of a test.
+pub struct Authority {
+    directory: PathBuf,
+    pub certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Authority {
+    /// Makes one, whose files are in `directory`.
+    pub fn create(directory: &Path, name: &str) -> Self {
+        let file = |ending: &str| directory.join(format!("{name}.{ending}"));
+        let (certificate, key) = (file("pem"), file("key"));
+        let subject = format!("/CN={name}");
+        openssl(
+            &format!("req -x509 {NEW_KEY} -days 2"),
+            &[
+                ("-subj", &subject),
+                ("-keyout", key.to_str().unwrap()),
+                ("-out", certificate.to_str().unwrap()),
+            ],
+        );
+        Self { directory: directory.to_owned(), certificate, key }
+    }
+
+    /// Issues a certificate for names such as `DNS:a.test,IP:127.0.0.1,URI:spiffe://b`: paths of it and its key.
+    pub fn issue(&self, file: &str, names: &str) -> (PathBuf, PathBuf) {
+        let path = |ending: &str| self.directory.join(format!("{file}.{ending}"));
+        let (certificate, key, request, extensions) = (path("pem"), path("key"), path("csr"), path("ext"));
+        openssl(
+            &format!("req {NEW_KEY} -subj /CN={file}"),
+            &[("-keyout", key.to_str().unwrap()), ("-out", request.to_str().unwrap())],
+        );
+        fs::write(&extensions, format!("subjectAltName={names}\nbasicConstraints=critical,CA:FALSE\n"))
+            .unwrap();
+        openssl(
+            "x509 -req -CAcreateserial -days 2",
+            &[
+                ("-in", request.to_str().unwrap()),
+                ("-CA", self.certificate.to_str().unwrap()),
+                ("-CAkey", self.key.to_str().unwrap()),
+                ("-extfile", extensions.to_str().unwrap()),
+                ("-out", certificate.to_str().unwrap()),
+            ],
+        );
+        (certificate, key)
+    }
+}
+
+const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+
+fn openssl(words: &str, options: &[(&str, &str)]) {
+    let mut arguments: Vec<&str> = words.split(' ').collect();
+    arguments.extend(options.iter().flat_map(|(option, value)| [*option, *value]));
+    let output = command("openssl", &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A self-signed certificate for a name: paths of certificate and key.
 pub fn certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
     let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
-    let output = command(
-        "openssl",
+    openssl(
+        &format!("req -x509 {NEW_KEY} -days 2"),
         &[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            &format!("/CN={name}"),
-            "-addext",
-            &format!("subjectAltName=DNS:{name}"),
-            "-keyout",
-            key.to_str().unwrap(),
-            "-out",
-            certificate.to_str().unwrap(),
+            ("-subj", &format!("/CN={name}")),
+            ("-addext", &format!("subjectAltName=DNS:{name}")),
+            ("-keyout", key.to_str().unwrap()),
+            ("-out", certificate.to_str().unwrap()),
         ],
     );
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     (certificate, key)
 }

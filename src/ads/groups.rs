@@ -1,0 +1,45 @@
+//! Which clients are served what: the one thing that a server of resources must know and a protocol cannot.
+
+use super::{Node, Peer};
+use crate::snapshot::{ResourceKind, Store};
+use std::{fmt, sync::Arc};
+
+/// What a client is served, and as whom.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The group's name, for status and logs.
+    pub group: Arc<str>,
+    /// What the group is served.
+    pub store: Arc<Store>,
+    /// Who the client is: proven by its certificate, else what it says of itself. What it rejected is kept under it.
+    pub identity: Arc<str>,
+}
+
+/// Decides about clients. Asked once for each stream.
+pub trait Groups: Send + Sync + 'static {
+    /// The group of a client. An error is told to it and ends its stream.
+    fn assign(&self, peer: &Peer, node: &Node) -> Result<Assignment, String>;
+
+    /// Where something that a client rejected comes from, for people, as far as its words tell.
+    fn explain(&self, kind: ResourceKind, message: &str) -> Option<String>;
+}
+
+impl fmt::Debug for dyn Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Groups")
+    }
+}
+
+/// Everybody is served the same.
+#[derive(Clone, Debug)]
+pub struct OneGroup(pub Arc<Store>);
+
+impl Groups for OneGroup {
+    fn assign(&self, _: &Peer, node: &Node) -> Result<Assignment, String> {
+        Ok(Assignment { group: "all".into(), store: Arc::clone(&self.0), identity: node.id.as_str().into() })
+    }
+
+    fn explain(&self, _: ResourceKind, _: &str) -> Option<String> {
+        None
+    }
+}

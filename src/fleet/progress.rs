@@ -1,0 +1,126 @@
+//! How far an edit has come: looked at once for each answer, whatever the number of sidecars.
+
+use super::{EditKey, Kind, SessionId, Sidecar};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+use tokio::sync::Notify;
+
+/// What became of an edit.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// When each sidecar that has accepted it had, in no order.
+    pub live: Vec<Instant>,
+    /// Node ids of those that rejected it.
+    pub rejected: Vec<String>,
+    /// Node ids of those that have not answered.
+    pub silent: Vec<String>,
+    /// Node ids of those that disconnected first.
+    pub left: Vec<String>,
+}
+
+/// An edit on its way to the sidecars that were connected when it was published.
+#[derive(Debug)]
+pub(super) struct TrackedEdit {
+    pub(super) key: EditKey,
+    /// When it was published: what was sent before is no answer to it.
+    at: Instant,
+    /// The resource types that it changed, with their new versions.
+    pub(super) changed: Vec<(Kind, Arc<str>)>,
+    pub(super) done: Arc<Notify>,
+    waiting: BTreeSet<SessionId>,
+    /// With their node ids: they may disconnect.
+    rejected: BTreeMap<SessionId, String>,
+    live: BTreeMap<SessionId, Instant>,
+    left: Vec<String>,
+}
+
+impl TrackedEdit {
+    pub(super) fn new(key: EditKey, at: Instant, changed: Vec<(Kind, Arc<str>)>, done: Arc<Notify>) -> Self {
+        Self {
+            key,
+            at,
+            changed,
+            done,
+            waiting: BTreeSet::new(),
+            rejected: BTreeMap::new(),
+            live: BTreeMap::new(),
+            left: Vec::new(),
+        }
+    }
+
+    pub(super) fn begin(&mut self, sidecars: &BTreeMap<SessionId, Sidecar>) {
+        let of_group =
+            || sidecars.iter().filter(|(_, one)| one.info.group == self.key.0 && !one.kinds.is_empty());
+        self.waiting = of_group().map(|(id, _)| *id).collect();
+        if self.waiting.is_empty() {
+            self.done.notify_one();
+        }
+        for (id, sidecar) in sidecars {
+            self.look(*id, sidecar);
+        }
+    }
+
+    /// A sidecar has answered something.
+    pub(super) fn look(&mut self, id: SessionId, sidecar: &Sidecar) {
+        if !self.waiting.contains(&id) && !self.rejected.contains_key(&id) {
+            return;
+        }
+        if let Some(when) = self.live_since(sidecar) {
+            self.live.insert(id, when);
+            self.rejected.remove(&id);
+        } else if self.is_rejected_by(sidecar) {
+            self.rejected.insert(id, sidecar.info.node_id.clone());
+        } else {
+            return;
+        }
+        self.waited_for(id);
+    }
+
+    pub(super) fn left(&mut self, id: SessionId, node: &str) {
+        if self.waiting.contains(&id) {
+            self.left.push(node.to_owned());
+            self.waited_for(id);
+        }
+    }
+
+    fn waited_for(&mut self, id: SessionId) {
+        if self.waiting.remove(&id) && self.waiting.is_empty() {
+            self.done.notify_one();
+        }
+    }
+
+    /// When a sidecar had accepted what the edit changed, or a newer edit. What it thinks of other resources does not
+    /// matter.
+    fn live_since(&self, sidecar: &Sidecar) -> Option<Instant> {
+        if let Some((_, when)) = sidecar.live.filter(|(live, _)| *live >= self.key.1) {
+            return Some(when);
+        }
+        let accepted = |(kind, version): &(Kind, Arc<str>)| {
+            let state = sidecar.kinds.get(kind)?;
+            let accepted = state.acked.as_ref()?;
+            state.acked_at.filter(|_| accepted.version == *version && accepted.sent >= self.at)
+        };
+        let times: Option<Vec<Instant>> = self.changed.iter().map(accepted).collect();
+        times?.into_iter().max()
+    }
+
+    fn is_rejected_by(&self, sidecar: &Sidecar) -> bool {
+        self.changed.iter().any(|(kind, version)| {
+            let nack = sidecar.kinds.get(kind).and_then(|state| state.nack.as_ref());
+            nack.is_some_and(|nack| nack.version == *version)
+        })
+    }
+
+    pub(super) fn progress(self, sidecars: &BTreeMap<SessionId, Sidecar>) -> Progress {
+        let silent = self.waiting.iter().filter_map(|id| Some(sidecars.get(id)?.info.node_id.clone()));
+        Progress {
+            live: self.live.into_values().collect(),
+            silent: silent.collect(),
+            rejected: self.rejected.into_values().collect(),
+            left: self.left,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What is known of one sidecar.
+
+use super::Kind;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// What a sidecar says of itself when it connects, and what is made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SidecarInfo {
+    /// `node.id`.
+    pub node_id: String,
+    /// `node.cluster`.
+    pub node_cluster: String,
+    /// Who it is: proven by a certificate, else its node id.
+    pub identity: Arc<str>,
+    /// The group it is served as.
+    pub group: Arc<str>,
+    /// Envoy's version.
+    pub version: Option<String>,
+    /// `sotw` or `delta`.
+    pub protocol: &'static str,
+    /// The address it connects from.
+    pub peer: String,
+}
+
+/// A connected sidecar.
+#[derive(Clone, Debug)]
+pub struct Sidecar {
+    /// What it said of itself.
+    pub info: SidecarInfo,
+    /// Since when.
+    pub connected_at: SystemTime,
+    /// The newest publication it has accepted in full, and when it had.
+    pub live: Option<(u64, Instant)>,
+    /// Whether it has accepted everything that it asked for since.
+    pub in_sync: bool,
+    /// State by resource type.
+    pub kinds: BTreeMap<Kind, KindState>,
+}
+
+impl Sidecar {
+    /// The publication that it has accepted in full, if it lacks nothing.
+    #[must_use]
+    pub fn in_sync_with(&self) -> Option<u64> {
+        self.live.filter(|_| self.in_sync).map(|(edit, _)| edit)
+    }
+}
+
+/// What a sidecar has accepted in full.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The version of the type.
+    pub version: Arc<str>,
+    /// When it was sent.
+    pub sent: Instant,
+}
+
+/// What a sidecar has of one resource type.
+#[derive(Clone, Debug, Default)]
+pub struct KindState {
+    /// The version sent last.
+    pub sent: Option<Arc<str>>,
+    /// What was accepted last.
+    pub acked: Option<Accepted>,
+    /// When it was accepted.
+    pub acked_at: Option<Instant>,
+    /// From sending to accepting.
+    pub took: Option<Duration>,
+    /// Since when there is something that it has not answered.
+    pub unanswered_since: Option<Instant>,
+    /// The rejection that no later ACK has cleared.
+    pub nack: Option<Nack>,
+}
+
+/// A rejected response.
+#[derive(Clone, Debug)]
+pub struct Nack {
+    /// What was sent.
+    pub version: Arc<str>,
+    /// The sidecar's words, bounded.
+    pub message: String,
+    /// Where that comes from, as far as the words tell: `allowlist.yaml:3`.
+    pub origin: Option<String>,
+    /// When.
+    pub at: SystemTime,
+}

@@ -1,0 +1,361 @@
+//! From listening sockets to connections: how many there may be, and how soon each has to show that it is in earnest.
+
+use super::{listen::Socket, tls::Acceptor};
+use crate::ads::Peer;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, Sleep},
+};
+use tonic::transport::server::Connected;
+
+/// Connections of all listeners together.
+const CONNECTIONS: usize = 10_000;
+/// Connections of the admin port.
+const ADMIN_CONNECTIONS: usize = 256;
+/// Descriptors for files, watches and sockets of the server itself.
+const RESERVED_DESCRIPTORS: usize = 128;
+/// What a client has for the first bytes of HTTP/2.
+const PREFACE_WITHIN: Duration = Duration::from_secs(10);
+/// What a client has for the TLS handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
+const PREFACE_BYTES: usize = 24;
+/// A system that is out of descriptors or memory has none the next moment either.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Strangers decide how often something happens, but not how long the log gets.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+/// Connections on their way to the server. It takes each one at once.
+const QUEUE: usize = 16;
+
+/// What clients are granted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) preface_within: Duration,
+    pub(super) handshake_within: Duration,
+}
+
+impl Limits {
+    /// Of the xDS port. Descriptors are left for everything else: without one the allowlist files cannot be read.
+    pub(super) fn xds() -> Self {
+        let descriptors = usize::try_from(descriptors()).unwrap_or(usize::MAX);
+        // Where there are very few, half of them.
+        let others = (ADMIN_CONNECTIONS + RESERVED_DESCRIPTORS).min(descriptors / 2);
+        let connections = CONNECTIONS.min(descriptors - others);
+        if connections < CONNECTIONS {
+            tracing::warn!(
+                "at most {connections} xDS connections: the process may open {descriptors} files (ulimit -n)"
+            );
+        }
+        Self { connections, preface_within: PREFACE_WITHIN, handshake_within: HANDSHAKE_WITHIN }
+    }
+
+    /// Of the admin port.
+    pub(super) const fn admin() -> Self {
+        Self {
+            connections: ADMIN_CONNECTIONS,
+            preface_within: PREFACE_WITHIN,
+            handshake_within: HANDSHAKE_WITHIN,
+        }
+    }
+}
+
+/// How many files the process may open: all that the system grants.
+fn descriptors() -> u64 {
+    let granted = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: granted.maximum, ..granted };
+    // What could not be raised stays.
+    let _ = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// What comes out of the listeners. Nothing that a client does ends it.
+pub(super) type Incoming = mpsc::Receiver<Result<Connection, Infallible>>;
+
+/// A client's socket, or TLS on it.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
+
+/// What a listener gives.
+pub(super) enum Accepted {
+    /// Becomes TLS where that is asked for.
+    Tcp(TcpStream),
+    /// As it is.
+    Local(Box<dyn Transport>),
+}
+
+/// What all listeners share.
+pub(super) struct Accept {
+    limits: Limits,
+    permits: Arc<Semaphore>,
+    sink: mpsc::Sender<Result<Connection, Infallible>>,
+    full: Seldom,
+    failing: Seldom,
+    refused: Seldom,
+}
+
+impl Accept {
+    pub(super) fn new(limits: Limits) -> (Arc<Self>, Incoming) {
+        let (sink, incoming) = mpsc::channel(QUEUE);
+        let permits = Arc::new(Semaphore::new(limits.connections));
+        let (full, failing, refused) = Default::default();
+        (Arc::new(Self { limits, permits, sink, full, failing, refused }), incoming)
+    }
+
+    /// Accepts for as long as it is polled.
+    pub(super) async fn run(self: Arc<Self>, socket: Socket, tls: Option<Acceptor>) {
+        loop {
+            let (accepted, address) = match socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    self.failing.log(|| tracing::error!("cannot accept connections: {error}"));
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+                let most = self.limits.connections;
+                self.full.log(|| tracing::error!("closed the connection of {address}: {most} are open"));
+                continue;
+            };
+            let peer = Peer { address, certificate: None };
+            match (accepted, &tls) {
+                (Accepted::Tcp(stream), Some(tls)) => {
+                    // A client that dawdles keeps nobody else waiting.
+                    tokio::spawn(Arc::clone(&self).handshake(stream, tls.clone(), peer, permit));
+                }
+                (Accepted::Tcp(stream), None) => self.deliver(Box::new(stream), peer, permit).await,
+                (Accepted::Local(stream), _) => self.deliver(stream, peer, permit).await,
+            }
+        }
+    }
+
+    async fn handshake(
+        self: Arc<Self>,
+        stream: TcpStream,
+        tls: Acceptor,
+        mut peer: Peer,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let shaken = tokio::time::timeout(self.limits.handshake_within, tls.accept(stream)).await;
+        match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((stream, certificate)) => {
+                if let Some(names) = &certificate {
+                    tracing::debug!("the client at {} is {names:?}", peer.address);
+                }
+                peer.certificate = certificate;
+                self.deliver(Box::new(stream), peer, permit).await;
+            }
+            Err(error) => {
+                let address = peer.address;
+                self.refused.log(|| tracing::warn!("no TLS with the client at {address}: {error}"));
+            }
+        }
+    }
+
+    async fn deliver(&self, io: Box<dyn Transport>, peer: Peer, permit: OwnedSemaphorePermit) {
+        let preface = Preface::within(self.limits.preface_within);
+        let connection = Connection { io, peer, preface: Some(preface), _permit: permit };
+        // Without a server that takes it, it is closed.
+        drop(self.sink.send(Ok(connection)).await);
+    }
+}
+
+/// The client was gone before it was accepted. The next one waits.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Lets a message into the log only so often.
+#[derive(Debug, Default)]
+struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    fn log(&self, log: impl FnOnce()) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
+            *last = Some(Instant::now());
+            drop(last);
+            log();
+        }
+    }
+}
+
+/// The client's part of the bargain.
+struct Preface {
+    missing: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Preface {
+    fn within(within: Duration) -> Self {
+        Self { missing: PREFACE_BYTES, deadline: Box::pin(tokio::time::sleep(within)) }
+    }
+}
+
+/// A client's connection. It counts for as long as it lives.
+pub(super) struct Connection {
+    io: Box<dyn Transport>,
+    peer: Peer,
+    /// Until it has arrived.
+    preface: Option<Preface>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut *this.io).poll_read(context, buffer);
+        let Some(preface) = &mut this.preface else { return read };
+        if read.is_pending() {
+            ready!(preface.deadline.as_mut().poll(context));
+            tracing::debug!("closed the connection of {}: it does not begin HTTP/2", this.peer.address);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        preface.missing = preface.missing.saturating_sub(buffer.filled().len() - before);
+        if preface.missing == 0 {
+            this.preface = None;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.io).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::XdsListen;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    /// Far above what anything takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn listen(limits: Limits) -> (String, Incoming) {
+        let socket = Socket::bind(&XdsListen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
+        let address = socket.endpoint().unwrap().to_string();
+        let (accept, incoming) = Accept::new(limits);
+        tokio::spawn(accept.run(socket, None));
+        (address, incoming)
+    }
+
+    #[tokio::test]
+    async fn who_does_not_begin_is_closed() {
+        let limits = Limits { preface_within: Duration::from_millis(50), ..Limits::admin() };
+        let (address, mut incoming) = listen(limits).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // A byte now and then is no beginning either.
+        client.write_all(&PREFACE[..PREFACE_BYTES - 1]).await.unwrap();
+        let mut connection = incoming.recv().await.unwrap().unwrap();
+        let mut read = Vec::new();
+        let end = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut read)).await;
+        assert_eq!(end.expect("it ends").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read, PREFACE[..PREFACE_BYTES - 1]);
+    }
+
+    #[tokio::test]
+    async fn who_has_begun_may_be_silent() {
+        let limits = Limits { preface_within: Duration::from_millis(50), ..Limits::admin() };
+        let (address, mut incoming) = listen(limits).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(PREFACE).await.unwrap();
+        let mut connection = incoming.recv().await.unwrap().unwrap();
+        let mut read = [0; PREFACE_BYTES];
+        connection.read_exact(&mut read).await.unwrap();
+        let silence = tokio::time::timeout(3 * limits.preface_within, connection.read(&mut read)).await;
+        assert!(silence.is_err(), "the connection ended: {silence:?}");
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(connection.read(&mut read).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_too_many_is_closed_at_once_until_one_leaves() {
+        let (address, mut incoming) = listen(Limits { connections: 2, ..Limits::admin() }).await;
+        let mut clients = Vec::new();
+        let mut served = Vec::new();
+        for _ in 0..2 {
+            clients.push(TcpStream::connect(&address).await.unwrap());
+            served.push(incoming.recv().await.unwrap().unwrap());
+        }
+        assert_eq!(served[0].connect_info().address, clients[0].local_addr().unwrap().to_string());
+        let mut extra = TcpStream::connect(&address).await.unwrap();
+        let end = tokio::time::timeout(PATIENCE, extra.read(&mut [0])).await.expect("it is closed");
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        served.pop();
+        let _client = TcpStream::connect(&address).await.unwrap();
+        tokio::time::timeout(PATIENCE, incoming.recv()).await.expect("there is room again").unwrap().unwrap();
+    }
+
+    #[test]
+    fn the_log_stays_short() {
+        let (seldom, mut lines) = (Seldom::default(), 0);
+        for _ in 0..1000 {
+            seldom.log(|| lines += 1);
+        }
+        assert_eq!(lines, 1);
+    }
+}
