@@ -36,7 +36,7 @@ pub struct EditLabels {
 }
 
 /// Upper bounds in seconds: an edit is normally live within a few milliseconds.
-const LIVE_BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+const LIVE_BUCKETS: [f64; 11] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
 
 /// Shared counters.
 #[derive(Clone, Debug)]

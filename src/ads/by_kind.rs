@@ -20,6 +20,8 @@ use std::{
 /// How long routes wait for the ACK of the clusters they may lead to (R-C17c). One dead name keeps that ACK away for
 /// ever, and must hold back nothing else.
 pub(super) const WARMING_GRACE: Duration = Duration::from_millis(2500);
+/// So many names are about as much work as a request.
+const NAMES_AT_COST: usize = 1000;
 /// Types that lead traffic to others: what takes something away goes out in this order.
 const LEADING: [ResourceKind; 2] = [ResourceKind::RouteConfiguration, ResourceKind::Listener];
 /// Types that are led to: they are removed in this order, when nothing leads to them any more.
@@ -39,6 +41,8 @@ pub struct ByKind<K> {
     tightened: Option<EditId>,
     /// Since when listeners or routes wait for clusters.
     gated_since: Option<Instant>,
+    /// The first look.
+    begun: Option<Instant>,
 }
 
 impl<K: KindMachine> Machine for ByKind<K> {
@@ -54,6 +58,7 @@ impl<K: KindMachine> Machine for ByKind<K> {
             newest: BTreeMap::new(),
             tightened: None,
             gated_since: None,
+            begun: None,
         }
     }
 
@@ -78,6 +83,10 @@ impl<K: KindMachine> Machine for ByKind<K> {
             (Scope::Only(kind), _) => return Err(Refusal::ForeignType(kind)),
         };
         let Some(kind) = asked else { return Ok(None) };
+        // A client that comes back lists all it has, a wildcard's too.
+        if K::names(request).count() > 4 * MAX_NAMES {
+            return Err(Refusal::TooManyNames);
+        }
         let newest = |kind| self.newest.get(&kind);
         let warming = kind.parent().is_some_and(|above| newest(above) > newest(kind));
         let is_new = !self.kinds.contains_key(&kind);
@@ -94,14 +103,27 @@ impl<K: KindMachine> Machine for ByKind<K> {
         Ok(event)
     }
 
+    fn cost(&self, request: &K::Request) -> u32 {
+        let names = K::names(request).count();
+        let of_kind = |one: &K| one.tracker().subscription.len();
+        let known = if names == 0 { 0 } else { self.kinds.values().map(of_kind).max().unwrap_or(0) };
+        1 + u32::try_from((names + known) / NAMES_AT_COST).unwrap_or(u32::MAX / 2)
+    }
+
+    /// 1. What an edit took away, past everything that waits (`tighten`).
+    /// 2. Changes, in push order. Listeners and routes wait for clusters that are not warm yet (`gate`).
+    /// 3. Clusters, endpoints and secrets that are gone, once the client has accepted listeners and routes without them.
+    ///    Most of the time nothing leads to them, and step 2 says that they are gone, too (`unused`).
     fn poll(&mut self, published: &Published, now: Instant) -> Step {
         if let Some(response) = self.tighten(published, now) {
             return Step::Send(response);
         }
         let snapshot = &*published.snapshot;
         // Normally nothing leads to what goes, and one response says all of a type.
-        let unused = self.nothing_leads_elsewhere(snapshot);
-        let (mut wake, mut gate) = (None, None);
+        let begun = *self.begun.get_or_insert(now);
+        let asking = self.may_still_ask(snapshot, begun, now);
+        let unused = asking.is_none() && self.nothing_leads_elsewhere(snapshot);
+        let (mut wake, mut gate) = (asking, None);
         let mut gated = false;
         // In push order (R-C17); only types that were asked for are there (R-C19).
         for kind in ResourceKind::ALL {
@@ -110,9 +132,14 @@ impl<K: KindMachine> Machine for ByKind<K> {
             let pass = Pass {
                 removals: unused || !LED_TO.contains(&kind),
                 urgent: false,
-                // A type that was never answered is at its start: there is no traffic to lose.
-                gate: gate
-                    .filter(|_| leads && self.kinds.get(&kind).is_some_and(|one| !one.tracker().is_new())),
+                // A client that comes with nothing has no traffic to lose; and what one that comes back must no longer
+                // allow cannot be told from the rest, so nothing of that waits once anything was taken away.
+                gate: gate.filter(|_| {
+                    let has_traffic = |one: &K| {
+                        !one.tracker().is_new() || (one.tracker().resumed && published.tightened.is_none())
+                    };
+                    leads && self.kinds.get(&kind).is_some_and(has_traffic)
+                }),
             };
             let mut blocked = false;
             match self.turn(kind, set, now, pass) {
@@ -130,7 +157,7 @@ impl<K: KindMachine> Machine for ByKind<K> {
         }
         self.gated_since = gated.then(|| self.gated_since.unwrap_or(now));
         // R-C17b: removals are the mirror image of additions.
-        if !unused && self.nothing_leads_elsewhere(snapshot) {
+        if !unused && asking.is_none() && self.nothing_leads_elsewhere(snapshot) {
             for kind in LED_TO {
                 let Some(set) = snapshot.set(kind) else { continue };
                 match self.turn(kind, set, now, Pass { removals: true, urgent: false, gate: None }) {
@@ -178,6 +205,7 @@ impl<K: KindMachine> ByKind<K> {
     /// What takes something away goes first, past everything that waits (R-C17c): routes, then listeners.
     fn tighten(&mut self, published: &Published, now: Instant) -> Option<Response> {
         let newest = published.tightened.as_ref().map(|tightened| tightened.edit);
+        // Set before anything is sent, and back if something is: it is done when a look finds nothing more.
         let done = self.tightened.replace(newest.unwrap_or_default());
         let tightened =
             published.tightened.as_ref().filter(|one| done.is_some_and(|done| done < one.edit))?;
@@ -202,6 +230,17 @@ impl<K: KindMachine> ByKind<K> {
             (Some(machine), Some(set)) => machine.tracker().is_at(set) && machine.is_settled(),
             _ => true,
         })
+    }
+
+    /// Until when a client that came back with clusters may still say which listeners and routes it has: until then they
+    /// may lead to any of its clusters.
+    fn may_still_ask(&self, snapshot: &Snapshot, begun: Instant, now: Instant) -> Option<Instant> {
+        let clusters = self.kinds.get(&ResourceKind::Cluster)?;
+        let until = begun + WARMING_GRACE;
+        let there_are = |kind| snapshot.set(kind).is_some_and(|set| !set.is_empty());
+        let missing = LEADING.into_iter().any(|kind| there_are(kind) && !self.kinds.contains_key(&kind));
+        (self.scope == Scope::Aggregated && clusters.tracker().resumed && missing && now < until)
+            .then_some(until)
     }
 
     /// Until when listeners and routes wait for the clusters that were sent, or are about to be.

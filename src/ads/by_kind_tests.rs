@@ -8,6 +8,9 @@ use crate::{
 };
 use envoy_types::pb::google::protobuf::Any;
 
+#[path = "repair_tests.rs"]
+mod repair;
+
 /// A delta client that answers when it is told to.
 struct Client {
     machine: DeltaMachine,
@@ -386,15 +389,4 @@ fn names_are_bounded_in_bytes_too() {
     let long = |from: usize| (from..from + 1000).map(|n| format!("{n:0>2000}")).collect();
     let refused = (0..).find(|round| ask(&mut machine, long(round * 1000)).is_err()).unwrap();
     assert!((8..=MAX_SUBSCRIPTION_BYTES / 2_000_000).contains(&refused), "{refused}");
-}
-
-#[test]
-fn d22_what_a_stream_left_unanswered_is_in_doubt() {
-    let mut client = Client::settled(&[(CDS, "a", "1")]);
-    assert!(client.machine.unanswered().is_empty());
-    client.edit(&[(CDS, "a", "2"), (CDS, "b", "1")], Urgency::Additions);
-    client.next();
-    let unanswered = client.machine.unanswered();
-    let [(CDS, names)] = unanswered.as_slice() else { panic!("one response") };
-    assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "b"]);
 }

@@ -58,13 +58,15 @@ impl KindMachine for DeltaKind {
             );
             // R-D29: meaningful in the first request of a type only. What a client that comes back has already is
             // not sent again while its version is current.
+            tracker.resumed = !request.initial_resource_versions.is_empty();
             tracker.claims(request.initial_resource_versions.iter());
         }
         // R-D12: subscribing is applied before unsubscribing.
         if !resource_names_subscribe.is_empty() {
-            let before = tracker.subscription.clone();
+            let again = !first && resource_names_subscribe.iter().any(|name| name == WILDCARD);
+            let before = again.then(|| tracker.subscription.clone());
             tracker.subscription.add(resource_names_subscribe);
-            if !first && resource_names_subscribe.iter().any(|name| name == WILDCARD) {
+            if let Some(before) = before {
                 // R-D9: the wildcard again means everything again.
                 tracker.forget(&before, self.outstanding.names());
                 tracker.due = true;
@@ -97,7 +99,7 @@ impl KindMachine for DeltaKind {
     }
 
     fn doubt(&mut self, names: Vec<Arc<str>>) {
-        self.tracker.doubt(names);
+        self.tracker.doubt(0, names);
         self.tracker.drop_unsubscribed();
     }
 
@@ -114,9 +116,9 @@ impl KindMachine for DeltaKind {
             return Turn::Nothing;
         }
         self.tracker.behind = true;
-        if let Some(gate) = pass.gate.filter(|_| !self.tracker.due) {
+        if let Some(gate) = pass.gate.filter(|_| self.tracker.may_wait()) {
             plan = self.tracker.plan_asked(kind, set);
-            if plan.is_empty() {
+            if plan.is_empty() || self.tracker.is_new() {
                 return Turn::Blocked(gate);
             }
         }
@@ -134,7 +136,9 @@ impl KindMachine for DeltaKind {
     }
 
     fn sent(&mut self, in_flight: InFlight) {
-        self.outstanding.push(in_flight);
+        if let Some(given_up) = self.outstanding.push(in_flight) {
+            self.tracker.doubt(given_up.nonce, given_up.names.iter().cloned());
+        }
     }
 
     fn tracker(&self) -> &Tracker {
@@ -163,10 +167,11 @@ impl DeltaKind {
         let response = self.outstanding.settle(&request.response_nonce)?;
         let waiting = self.outstanding.oldest();
         let Some(error) = &request.error_detail else {
+            self.tracker.accepted(response.nonce, response.names.iter());
             let settled = response.complete && !self.is_in_doubt();
             return Some(Event::Acked { kind, response, settled, waiting });
         };
-        self.tracker.doubt(response.names.iter().cloned());
+        self.tracker.doubt(response.nonce, response.names.iter().cloned());
         self.tracker.drop_unsubscribed();
         Some(Event::nacked(kind, response, &error.message, waiting))
     }

@@ -24,7 +24,7 @@ pub(super) fn message(head: &impl Message, resources: &[Bytes]) -> Vec<Bytes> {
     let copied = resources.iter().map(Bytes::len).filter(|length| *length <= COPY_BELOW);
     let mut small = BytesMut::with_capacity(PREFIX + head_len + copied.sum::<usize>());
     small.put_u8(0);
-    // A message above 4 GiB cannot be framed; MAX_BYTES of the inputs keeps far below.
+    // gRPC cannot frame more than 4 GiB. A client refuses that length long before the stream would break on it.
     small.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     head.encode_raw(&mut small);
     for resource in resources {

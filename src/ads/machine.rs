@@ -165,6 +165,9 @@ pub trait Machine: Send + 'static {
         doubts: impl FnOnce(ResourceKind) -> Vec<Arc<str>>,
     ) -> Result<Option<Event>, Refusal>;
 
+    /// How much work the request just taken in was, in those of a plain ACK: names are looked up among all others.
+    fn cost(&self, request: &Self::Request) -> u32;
+
     /// Gives the next response, if one is due and may be sent.
     fn poll(&mut self, published: &Published, now: Instant) -> Step;
 
@@ -268,6 +271,8 @@ pub struct Outgoing {
 const MAX_MESSAGE: usize = 1024;
 
 fn bounded_message(message: &str) -> String {
+    // Envoy ends some of its messages with a line break.
+    let message = message.trim_end();
     let mut text = bounded(message, MAX_MESSAGE);
     if message.chars().nth(MAX_MESSAGE).is_some() {
         text.push('…');

@@ -8,6 +8,16 @@
 //! requests and, asked with what is published, give at most one response at a time. [`stream`](self) drives one machine
 //! for each client: it asks for a response only when one can be sent, so nothing queues and the newest state wins.
 //!
+//! | file | holds |
+//! |---|---|
+//! | `by_kind` | a machine for each type, and the order between types |
+//! | `sotw`, `delta` | what the two variants do differently |
+//! | `tracker`, `subscription`, `outstanding` | of one type: what the client has, wants, and owes an answer to |
+//! | `doubts` | what rejected responses may have left behind, beyond streams |
+//! | `joined` | a client that has said who it is, and what is told of it |
+//! | `stream`, `requests`, `throttle`, `frame`, `wire` | I/O and clock; reading requests, how fast; the bytes of messages |
+//! | `service`, `groups`, `peer`, `node` | paths of the services; who is served what; who is there |
+//!
 //! # Follow one edit from the store to the frame
 //!
 //! 1. `stream` wakes because [`Store`](crate::snapshot::Store) has a newer [`Published`](crate::snapshot::Published).
@@ -28,6 +38,7 @@ mod delta;
 mod doubts;
 mod frame;
 mod groups;
+mod joined;
 mod machine;
 mod node;
 mod outstanding;

@@ -20,7 +20,7 @@ pub enum Names {
     /// Those that differ between two sets.
     Changed(Arc<Changes>),
     /// These.
-    Listed(Vec<Arc<str>>),
+    Listed(Arc<[Arc<str>]>),
 }
 
 impl Names {
@@ -58,11 +58,10 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
-    pub(super) fn push(&mut self, response: InFlight) {
+    /// Gives the one that is no longer waited for: nobody knows what became of it.
+    pub(super) fn push(&mut self, response: InFlight) -> Option<InFlight> {
         self.responses.push(response);
-        if self.responses.len() > REMEMBERED {
-            self.responses.remove(0);
-        }
+        (self.responses.len() > REMEMBERED).then(|| self.responses.remove(0))
     }
 
     /// Delta, "ACK and NACK": each response is settled by its own nonce (R-D24).

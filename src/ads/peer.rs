@@ -5,7 +5,7 @@ use super::node::bounded;
 /// The other end of a connection. The transport puts it into the extensions of each request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// `IP:PORT`, or `unix`.
+    /// `IP:PORT` of the client, or `unix:PATH` of the socket.
     pub address: String,
     /// The names in the client's certificate, where one was verified.
     pub certificate: Option<CertificateNames>,

@@ -51,6 +51,11 @@ impl<T: Message + Default> Requests<T> {
         }
     }
 
+    /// Whether a part of a request is there, and the rest is not.
+    pub(super) fn is_begun(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
     /// A message that is there in full.
     fn message(&mut self) -> Result<Option<Bytes>, Status> {
         if self.begun.is_empty()

@@ -20,6 +20,10 @@ pub struct SotwKind {
     tracker: Tracker,
     outstanding: Outstanding,
     started: bool,
+    /// The version that the client says it has from an earlier stream.
+    brought: String,
+    /// Whether responses are complete, so that each one tells all.
+    full_state: bool,
     /// Nonce of the newest response; only a request that carries it speaks of it.
     newest_nonce: Option<u64>,
     /// The newest response of a full-state type that was rejected, until a later one is accepted. What it left behind is
@@ -51,6 +55,7 @@ impl KindMachine for SotwKind {
         request: &DiscoveryRequest,
         circumstances: Circumstances,
     ) -> Option<Event> {
+        self.full_state = kind.is_full_state();
         let rejected = request.error_detail.is_some();
         // R-S20: the first request of a stream may carry the nonce of an earlier stream.
         let stale = self.newest_nonce.is_some_and(|newest| {
@@ -63,19 +68,23 @@ impl KindMachine for SotwKind {
             return Some(self.event(kind, settled, request));
         }
         let settled = self.outstanding.settle_through(&request.response_nonce);
+        if !self.started {
+            self.tracker.resumed = !request.version_info.is_empty();
+            self.brought.clone_from(&request.version_info);
+        }
         let before = self.tracker.subscription.clone();
         let added = self.tracker.subscription.replace(&request.resource_names, kind.is_full_state());
         let whole = self.tracker.subscription.is_wildcard() && !before.is_wildcard();
         if kind.is_full_state() {
             // R-S10, R-S11: a name that is added is answered, also one that was dropped before.
-            let first = !std::mem::replace(&mut self.started, true);
-            self.tracker.due |= first || whole || !added.is_empty();
+            self.tracker.due |= !self.started || whole || !added.is_empty();
         } else {
             if whole {
                 self.tracker.forget(&before, self.outstanding.names());
             }
             self.tracker.ask(added);
         }
+        self.started = true;
         self.tracker.drop_unsubscribed();
         if self.tracker.subscription.is_empty() {
             self.rejected = None;
@@ -111,13 +120,15 @@ impl KindMachine for SotwKind {
             return Turn::Nothing;
         }
         self.tracker.behind = true;
-        if let Some(gate) = pass.gate.filter(|_| !self.tracker.due) {
+        if let Some(gate) = pass.gate.filter(|_| self.tracker.may_wait()) {
             plan = self.tracker.plan_asked(kind, set);
-            if plan.batch.count() == 0 {
+            if plan.batch.count() == 0 || self.tracker.is_new() {
                 return Turn::Blocked(gate);
             }
         }
-        let (adds, complete) = (plan.batch.adds(), plan.is_complete());
+        // What the client has already has nothing to get warm.
+        let brought = self.tracker.is_new() && *self.brought == **set.version();
+        let (adds, complete) = (plan.batch.adds() && !brought, plan.is_complete());
         let (resources, count, names) = if full_state {
             self.everything(set, &plan)
         } else {
@@ -134,7 +145,12 @@ impl KindMachine for SotwKind {
 
     fn sent(&mut self, in_flight: InFlight) {
         self.newest_nonce = Some(in_flight.nonce);
-        self.outstanding.push(in_flight);
+        let Some(given_up) = self.outstanding.push(in_flight) else { return };
+        if self.full_state {
+            self.rejected = self.rejected.max(Some(given_up.nonce));
+        } else {
+            self.tracker.doubt(given_up.nonce, given_up.names.iter().cloned());
+        }
     }
 
     fn tracker(&self) -> &Tracker {
@@ -190,13 +206,14 @@ impl SotwKind {
         let waiting = self.outstanding.oldest();
         let Some(error) = &request.error_detail else {
             self.rejected = self.rejected.filter(|rejected| *rejected > response.nonce);
+            self.tracker.accepted(response.nonce, response.names.iter());
             let settled = response.complete && !self.is_in_doubt();
             return Event::Acked { kind, response, settled, waiting };
         };
         if kind.is_full_state() {
             self.rejected = self.rejected.max(Some(response.nonce));
         } else {
-            self.tracker.doubt(response.names.iter().cloned());
+            self.tracker.doubt(response.nonce, response.names.iter().cloned());
             self.tracker.drop_unsubscribed();
         }
         Event::nacked(kind, response, &error.message, waiting)

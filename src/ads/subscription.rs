@@ -11,6 +11,8 @@ pub(super) const WILDCARD: &str = "*";
 pub(super) struct Subscription {
     /// Sorted, each once. A slice and not a tree: ten thousand names of a thousand clients are most of the memory.
     names: Box<[Arc<str>]>,
+    /// Of all names.
+    bytes: usize,
     wildcard: bool,
     /// Whether the client has ever named something. Before that, an empty list is a wildcard for types that have one;
     /// afterwards it is an empty list.
@@ -44,7 +46,8 @@ impl Subscription {
                 name
             }
         });
-        self.names = names.collect();
+        let names = names.collect();
+        self.keep(names);
         added
     }
 
@@ -72,7 +75,7 @@ impl Subscription {
             let mut all: Vec<Arc<str>> = self.names.iter().cloned().chain(new).collect();
             all.sort_unstable();
             all.dedup();
-            self.names = all.into();
+            self.keep(all.into());
         }
     }
 
@@ -86,7 +89,8 @@ impl Subscription {
             gone.sort_unstable();
             gone.dedup();
             let stays = |name: &&Arc<str>| gone.binary_search(name).is_err();
-            self.names = self.names.iter().filter(stays).cloned().collect();
+            let names = self.names.iter().filter(stays).cloned().collect();
+            self.keep(names);
         }
         gone
     }
@@ -105,8 +109,13 @@ impl Subscription {
     }
 
     /// The bytes of all names.
-    pub(super) fn bytes(&self) -> usize {
-        self.names.iter().map(|name| name.len()).sum()
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn keep(&mut self, names: Box<[Arc<str>]>) {
+        self.bytes = names.iter().map(|name| name.len()).sum();
+        self.names = names;
     }
 
     /// Names asked for one by one, sorted.

@@ -20,9 +20,9 @@ impl Throttle {
         Self { full_at: None }
     }
 
-    /// A request was read.
-    pub(super) fn take(&mut self, now: Instant) {
-        self.full_at = Some(self.full_at.unwrap_or(now).max(now) + INTERVAL);
+    /// A request was read that is as much work as so many.
+    pub(super) fn take(&mut self, now: Instant, cost: u32) {
+        self.full_at = Some(self.full_at.unwrap_or(now).max(now) + INTERVAL * cost);
     }
 
     /// When the next request may be read; nothing if at once.
@@ -40,10 +40,12 @@ mod tests {
         let (mut throttle, mut now) = (Throttle::new(), Instant::now());
         for _ in 0..BURST {
             assert_eq!(throttle.until(now), None);
-            throttle.take(now);
+            throttle.take(now, 1);
         }
-        throttle.take(now);
+        throttle.take(now, 1);
         assert_eq!(throttle.until(now), Some(now + INTERVAL));
+        throttle.take(now, 100);
+        assert_eq!(throttle.until(now), Some(now + INTERVAL * 101));
         now += INTERVAL * BURST * 2;
         assert_eq!(throttle.until(now), None);
     }

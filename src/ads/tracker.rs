@@ -6,11 +6,7 @@
 use super::{outstanding::Names, subscription::Subscription};
 use crate::snapshot::{Changes, Encoded, ResourceKind, ResourceSet, Version};
 use bytes::Bytes;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 /// Missing names that are answered at a time: making an answer is work, and only a client in earnest has few.
 const MAX_FALLBACKS: usize = 256;
@@ -42,12 +38,15 @@ pub struct Tracker {
     /// Sorted, each once.
     asked: Vec<Arc<str>>,
     /// Names in a rejected response. Parts of it may be in force or not, so they go out again with the next change
-    /// (R-D22), but are no reason to send anything: that would be a loop (R-C12).
-    doubted: BTreeSet<Arc<str>>,
+    /// (R-D22), but are no reason to send anything: that would be a loop (R-C12). With the nonce of that response: one
+    /// that was sent later and accepted tells what the client has.
+    doubted: BTreeMap<Arc<str>, u64>,
     /// An answer is due even if nothing is in it.
     pub(super) due: bool,
     /// Whether the last look found anything unsent.
     pub(super) behind: bool,
+    /// The client came with what an earlier stream had brought it, so there may be traffic to lose.
+    pub(super) resumed: bool,
 }
 
 /// What is to be sent.
@@ -118,6 +117,8 @@ pub(super) struct Plan {
     pub(super) batch: Batch,
     /// Removals that may not be sent yet.
     pub(super) held: Vec<Arc<str>>,
+    /// Names whose turn comes with the next response.
+    deferred: Vec<Arc<str>>,
     reach: Reach,
 }
 
@@ -133,13 +134,18 @@ enum Reach {
 }
 
 impl Plan {
+    /// Of changes that every stream shares, or none.
+    fn shared(changes: Arc<Changes>) -> Self {
+        Self { batch: Batch::Shared(changes), held: Vec::new(), deferred: Vec::new(), reach: Reach::Set }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
 
     /// Whether a client that accepts it has the whole set.
     pub(super) fn is_complete(&self) -> bool {
-        self.reach != Reach::Asked && self.held.is_empty()
+        self.reach != Reach::Asked && self.held.is_empty() && self.deferred.is_empty()
     }
 }
 
@@ -172,6 +178,12 @@ impl Tracker {
         self.subscription.view(set).next().is_none()
     }
 
+    /// Whether an answer may wait for clusters to get warm. What a client asks for anew may not; on a new stream, one
+    /// that comes with what it had may, and must not be led to clusters that it does not have.
+    pub(super) const fn may_wait(&self) -> bool {
+        !self.due || (self.is_new() && self.resumed)
+    }
+
     /// Whether the client was ever answered.
     pub(super) const fn is_new(&self) -> bool {
         self.base.is_none()
@@ -190,8 +202,9 @@ impl Tracker {
         self.except = versions.map(claim).collect();
     }
 
-    /// What a rejected response left at the client is not known; before the first answer that is a reason to send.
-    pub(super) fn doubt(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
+    /// What the response `nonce` left at the client is not known: it was rejected, or is given up waiting for. Before the
+    /// first answer on a stream that is a reason to send.
+    pub(super) fn doubt(&mut self, nonce: u64, names: impl IntoIterator<Item = Arc<str>>) {
         for name in names {
             // Whoever rejects the answer to a name that does not exist has nothing of it.
             let base = self.base.as_ref();
@@ -203,7 +216,20 @@ impl Tracker {
                 // No version is like it. A name that is gone must be reported.
                 self.except.insert(name, Some(Version::default()));
             } else {
-                self.doubted.insert(name);
+                self.doubted.insert(name, nonce);
+            }
+        }
+    }
+
+    /// The client accepted the response `nonce`, so what it has of these names is known, whatever became of responses
+    /// before it.
+    pub(super) fn accepted<'a>(&mut self, nonce: u64, names: impl Iterator<Item = &'a Arc<str>>) {
+        if self.doubted.is_empty() {
+            return;
+        }
+        for name in names {
+            if self.doubted.get(name).is_some_and(|doubted| *doubted < nonce) {
+                self.doubted.remove(name);
             }
         }
     }
@@ -229,7 +255,7 @@ impl Tracker {
     ) {
         let base = self.base.take();
         let had = base.iter().flat_map(|base| covered.view(base)).map(|one| Arc::clone(one.name()));
-        let known = had.chain(unanswered.cloned()).chain(std::mem::take(&mut self.doubted));
+        let known = had.chain(unanswered.cloned()).chain(std::mem::take(&mut self.doubted).into_keys());
         self.except.extend(known.map(|name| (name, Some(Version::default()))));
         self.except.values_mut().flatten().for_each(|version| *version = Version::default());
     }
@@ -239,13 +265,13 @@ impl Tracker {
         let subscription = &self.subscription;
         self.except.retain(|name, _| subscription.covers(name));
         self.asked.retain(|name| subscription.covers(name));
-        self.doubted.retain(|name| subscription.covers(name));
+        self.doubted.retain(|name, _| subscription.covers(name));
     }
 
     /// Works out what brings the client to `set`.
     pub(super) fn plan(&self, kind: ResourceKind, set: &ResourceSet, removals: bool) -> Plan {
         if self.is_at(set) && self.doubted.is_empty() {
-            return Plan { batch: Batch::Shared(Arc::default()), held: Vec::new(), reach: Reach::Set };
+            return Plan::shared(Arc::default());
         }
         let changes = set.changes_since(self.base.as_deref());
         let plain = self.except.is_empty() && self.doubted.is_empty();
@@ -257,7 +283,7 @@ impl Tracker {
             && self.asked.iter().all(|name| changes.has(name))
             && self.subscription.is_whole(set)
         {
-            return Plan { batch: Batch::Shared(changes), held: Vec::new(), reach: Reach::Set };
+            return Plan::shared(changes);
         }
         let mut names = self.candidates(&changes, set.has_fallback());
         let plan = self.pick(kind, set, &names, removals);
@@ -267,7 +293,7 @@ impl Tracker {
             return plan;
         }
         // Something that the client wants has changed, so what is doubted goes out again.
-        names.extend(self.doubted.iter().cloned());
+        names.extend(self.doubted.keys().cloned());
         names.sort_unstable();
         names.dedup();
         Plan { reach: Reach::SetAndDoubted, ..self.pick(kind, set, &names, removals) }
@@ -300,14 +326,20 @@ impl Tracker {
 
     fn pick(&self, kind: ResourceKind, set: &ResourceSet, names: &[Arc<str>], removals: bool) -> Plan {
         let (mut upserts, mut removed, mut held) = (Vec::new(), Vec::new(), Vec::new());
+        let mut deferred = Vec::new();
         let mut fallbacks = 0;
         for name in names {
-            let (asked, doubted) = (self.asked.binary_search(name).is_ok(), self.doubted.contains(name));
-            let resource = set.get(name).cloned().or_else(|| {
-                let fallback = self.subscription.names_it(name) && fallbacks < MAX_FALLBACKS;
-                fallbacks += usize::from(fallback);
-                fallback.then(|| set.resolve(name)).flatten()
-            });
+            let (asked, doubted) = (self.asked.binary_search(name).is_ok(), self.doubted.contains_key(name));
+            let mut resource = set.get(name).cloned();
+            if resource.is_none() && set.has_fallback() && self.subscription.names_it(name) {
+                // What the client has is replaced at once: it may be an allowing table.
+                if fallbacks >= MAX_FALLBACKS && self.has(name).is_none() {
+                    deferred.push(Arc::clone(name));
+                    continue;
+                }
+                fallbacks += 1;
+                resource = set.resolve(name);
+            }
             match resource {
                 Some(resource) if asked || doubted || self.has(name) != Some(resource.version()) => {
                     upserts.push(resource)
@@ -326,12 +358,13 @@ impl Tracker {
                 None => {}
             }
         }
-        Plan { batch: Batch::Own { upserts, removed }, held, reach: Reach::Set }
+        Plan { batch: Batch::Own { upserts, removed }, held, deferred, reach: Reach::Set }
     }
 
     /// What was planned is on its way, or there was nothing to send.
     pub(super) fn commit(&mut self, set: &Arc<ResourceSet>, plan: &Plan) {
-        self.asked = Vec::new();
+        // Sorted, each once, as the names were that the plan was made of.
+        self.asked = plan.deferred.clone();
         if plan.reach == Reach::Asked {
             if let Batch::Own { upserts, removed } = &plan.batch {
                 let sent =
@@ -350,7 +383,7 @@ impl Tracker {
             self.doubted.clear();
         }
         self.base = Some(Arc::clone(set));
-        self.behind = !self.except.is_empty();
+        self.behind = !self.except.is_empty() || !self.asked.is_empty();
         self.due = false;
     }
 }

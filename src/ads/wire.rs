@@ -1,4 +1,4 @@
-//! Requests with only the fields that the server reads.
+//! Messages with only the fields that the server needs: requests, and the heads of responses.
 //!
 //! Envoy's node lists 516 extensions, 61 kB; decoding all that costs 137 µs for each request, skipping it 5 µs.
 

@@ -53,8 +53,9 @@ impl Fleet {
         let node: Arc<str> = info.node_id.as_str().into();
         let (peer, protocol) = (info.peer.clone(), info.protocol);
         let version = info.version.as_deref().unwrap_or("unknown").to_owned();
-        tracing::info!(%node, peer, protocol, version, "sidecar {node} connected from {peer}, version {version}");
+        // What a log line announces is already to be seen in the status.
         let id = self.update(|state| state.open(info));
+        tracing::info!(%node, peer, protocol, version, "sidecar {node} connected from {peer}, version {version}");
         Session { fleet: self.clone(), id, node }
     }
 
@@ -80,9 +81,10 @@ impl Fleet {
     /// until the result is dropped. `changed` are the resource types that it changed, with their new versions.
     #[must_use]
     pub fn track(&self, edit: EditKey, at: Instant, changed: Vec<(Kind, Arc<str>)>) -> Tracking {
-        let done = Arc::new(Notify::new());
-        self.lock().track(TrackedEdit::new(edit.clone(), at, changed, Arc::clone(&done)));
-        Tracking { fleet: self.clone(), edit, done }
+        let (answered, looked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let tracked = TrackedEdit::new(edit.clone(), at, changed, Arc::clone(&answered), Arc::clone(&looked));
+        self.lock().track(tracked);
+        Tracking { fleet: self.clone(), edit, answered, looked }
     }
 
     /// Wakes after every change.
@@ -160,6 +162,11 @@ impl Session {
         self.fleet.update(|state| state.acked(self.id, kind, accepted, waiting));
     }
 
+    /// The sidecar answered something that is none of its resources. `waiting` is as for [`Self::acked`].
+    pub fn answered(&self, kind: Kind, waiting: Option<Instant>) {
+        self.fleet.update(|state| state.answered(self.id, kind, waiting, |_| {}));
+    }
+
     /// The sidecar rejected a response.
     pub fn nacked(
         &self,
@@ -202,15 +209,34 @@ impl Drop for Session {
 pub struct Tracking {
     fleet: Fleet,
     edit: EditKey,
-    done: Arc<Notify>,
+    answered: Arc<Notify>,
+    looked: Arc<Notify>,
 }
 
 impl Tracking {
-    /// Ends when every sidecar has answered or left, at the latest after `patience`.
-    pub async fn result(self, patience: Duration) -> Progress {
-        // Whoever has not answered is in the result.
-        drop(tokio::time::timeout(patience, self.done.notified()).await);
-        self.fleet.lock().finish(&self.edit)
+    /// Ends when every sidecar has answered or left, at the latest after `patience`. Whoever has not answered is in the
+    /// result.
+    pub async fn answered(&self, patience: Duration) -> Progress {
+        drop(tokio::time::timeout(patience, self.answered.notified()).await);
+        self.fleet.lock().progress(&self.edit)
+    }
+
+    /// Ends when every sidecar has accepted it or left, at the latest after `patience`.
+    pub async fn live(&self, patience: Duration) -> Progress {
+        let live = async {
+            loop {
+                let changed = self.looked.notified();
+                let progress = self.fleet.lock().progress(&self.edit);
+                if progress.is_over() {
+                    return progress;
+                }
+                changed.await;
+            }
+        };
+        match tokio::time::timeout(patience, live).await {
+            Ok(progress) => progress,
+            Err(_) => self.fleet.lock().progress(&self.edit),
+        }
     }
 }
 

@@ -21,6 +21,14 @@ pub struct Progress {
     pub left: Vec<String>,
 }
 
+impl Progress {
+    /// Whether every sidecar has accepted it or left.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.rejected.is_empty() && self.silent.is_empty()
+    }
+}
+
 /// An edit on its way to the sidecars that were connected when it was published.
 #[derive(Debug)]
 pub(super) struct TrackedEdit {
@@ -29,7 +37,10 @@ pub(super) struct TrackedEdit {
     at: Instant,
     /// The resource types that it changed, with their new versions.
     pub(super) changed: Vec<(Kind, Arc<str>)>,
-    pub(super) done: Arc<Notify>,
+    /// Told once, when nobody is waited for any more.
+    answered: Arc<Notify>,
+    /// Told of each answer after that.
+    looked: Arc<Notify>,
     waiting: BTreeSet<SessionId>,
     /// With their node ids: they may disconnect.
     rejected: BTreeMap<SessionId, String>,
@@ -38,12 +49,19 @@ pub(super) struct TrackedEdit {
 }
 
 impl TrackedEdit {
-    pub(super) fn new(key: EditKey, at: Instant, changed: Vec<(Kind, Arc<str>)>, done: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        key: EditKey,
+        at: Instant,
+        changed: Vec<(Kind, Arc<str>)>,
+        answered: Arc<Notify>,
+        looked: Arc<Notify>,
+    ) -> Self {
         Self {
             key,
             at,
             changed,
-            done,
+            answered,
+            looked,
             waiting: BTreeSet::new(),
             rejected: BTreeMap::new(),
             live: BTreeMap::new(),
@@ -56,7 +74,7 @@ impl TrackedEdit {
             || sidecars.iter().filter(|(_, one)| one.info.group == self.key.0 && !one.kinds.is_empty());
         self.waiting = of_group().map(|(id, _)| *id).collect();
         if self.waiting.is_empty() {
-            self.done.notify_one();
+            self.answered.notify_one();
         }
         for (id, sidecar) in sidecars {
             self.look(*id, sidecar);
@@ -77,18 +95,20 @@ impl TrackedEdit {
             return;
         }
         self.waited_for(id);
+        self.looked.notify_waiters();
     }
 
     pub(super) fn left(&mut self, id: SessionId, node: &str) {
-        if self.waiting.contains(&id) {
+        if self.waiting.contains(&id) || self.rejected.remove(&id).is_some() {
             self.left.push(node.to_owned());
             self.waited_for(id);
+            self.looked.notify_waiters();
         }
     }
 
     fn waited_for(&mut self, id: SessionId) {
         if self.waiting.remove(&id) && self.waiting.is_empty() {
-            self.done.notify_one();
+            self.answered.notify_one();
         }
     }
 
@@ -114,13 +134,13 @@ impl TrackedEdit {
         })
     }
 
-    pub(super) fn progress(self, sidecars: &BTreeMap<SessionId, Sidecar>) -> Progress {
+    pub(super) fn progress(&self, sidecars: &BTreeMap<SessionId, Sidecar>) -> Progress {
         let silent = self.waiting.iter().filter_map(|id| Some(sidecars.get(id)?.info.node_id.clone()));
         Progress {
-            live: self.live.into_values().collect(),
+            live: self.live.values().copied().collect(),
             silent: silent.collect(),
-            rejected: self.rejected.into_values().collect(),
-            left: self.left,
+            rejected: self.rejected.values().cloned().collect(),
+            left: self.left.clone(),
         }
     }
 }

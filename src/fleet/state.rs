@@ -81,7 +81,7 @@ impl State {
         self.answered(id, kind, waiting, |state| state.nack = Some(nack));
     }
 
-    fn answered(
+    pub(super) fn answered(
         &mut self,
         id: SessionId,
         kind: Kind,
@@ -114,8 +114,12 @@ impl State {
         self.edits.insert(edit.key.clone(), edit);
     }
 
+    pub(super) fn progress(&self, key: &EditKey) -> Progress {
+        self.edits.get(key).map(|edit| edit.progress(&self.sidecars)).unwrap_or_default()
+    }
+
     /// Ends the tracking of an edit.
-    pub(super) fn finish(&mut self, key: &EditKey) -> Progress {
-        self.edits.remove(key).map(|edit| edit.progress(&self.sidecars)).unwrap_or_default()
+    pub(super) fn finish(&mut self, key: &EditKey) {
+        self.edits.remove(key);
     }
 }

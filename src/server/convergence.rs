@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 /// After this the line says who has not answered.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an edit that is not live everywhere by then is followed. It may have met a sidecar that is frozen, or that
+/// rejected it and takes the next edit.
+const FOLLOWED: Duration = Duration::from_secs(120);
 
 /// An edit on its way.
 #[derive(Debug)]
@@ -18,18 +21,66 @@ pub(super) struct Edit {
     pub(super) change: PolicyDiff,
 }
 
-/// Waits until every sidecar that was connected when the edit was published has answered, and logs.
+/// Waits until every sidecar that was connected when the edit was published has answered, and logs. Goes on with those
+/// that have not accepted it, so that the metrics hold slow edits too.
 pub(super) async fn report(tracking: Tracking, metrics: Metrics, edit: Edit) {
-    let progress = tracking.result(PATIENCE).await;
-    log(&edit, &progress, &metrics);
+    let progress = tracking.answered(PATIENCE).await;
+    // What a log line announces is already to be seen in the metrics.
+    measure(&edit, &progress, 0, &metrics);
+    log(&edit, &progress);
+    if !progress.is_over() {
+        let known = progress.live.len();
+        let progress = tracking.live(FOLLOWED).await;
+        measure(&edit, &progress, known, &metrics);
+        log_late(&edit, &progress);
+    }
 }
 
-fn log(edit: &Edit, progress: &Progress, metrics: &Metrics) {
-    let Edit { change, entries, .. } = edit;
+/// How long it took at each sidecar, in ascending order.
+fn took(edit: &Edit, progress: &Progress) -> Vec<Duration> {
     let mut took: Vec<Duration> =
         progress.live.iter().map(|when| when.saturating_duration_since(edit.noticed)).collect();
     took.sort_unstable();
-    took.iter().for_each(|took| metrics.sidecar_live(*took));
+    took
+}
+
+/// Counts all sidecars but the first `known`. An edit that is not live everywhere is in their metrics only.
+fn measure(edit: &Edit, progress: &Progress, known: usize, metrics: &Metrics) {
+    let took = took(edit, progress);
+    took.iter().skip(known).for_each(|took| metrics.sidecar_live(*took));
+    let Some(last) = took.last().filter(|_| progress.is_over()) else { return };
+    metrics.live(*last);
+    if !edit.change.removed.is_empty() {
+        metrics.revoked(*last);
+    }
+}
+
+/// What became of an edit that was not live everywhere in time.
+fn log_late(edit: &Edit, progress: &Progress) {
+    let change = &edit.change;
+    let (live, last) = (progress.live.len(), took(edit, progress).last().copied());
+    let last_ms = milliseconds(last);
+    if progress.is_over() {
+        tracing::info!(
+            live,
+            last_ms,
+            "allowlist edit: {change}; now live on all {live} sidecars that are still connected, last after {last_ms} ms"
+        );
+    } else {
+        let (rejected, silent) = (names(&progress.rejected), names(&progress.silent));
+        let seconds = FOLLOWED.as_secs();
+        tracing::warn!(
+            live,
+            rejected,
+            silent,
+            "allowlist edit: {change}; after {seconds} s more still not live everywhere; exeat status shows where"
+        );
+    }
+}
+
+fn log(edit: &Edit, progress: &Progress) {
+    let Edit { change, entries, .. } = edit;
+    let took = took(edit, progress);
     let (live, last) = (took.len(), took.last().copied());
     let sidecars = live + progress.rejected.len() + progress.silent.len() + progress.left.len();
     let (added, removed) = (change.added.len(), change.removed.len());
@@ -37,7 +88,7 @@ fn log(edit: &Edit, progress: &Progress, metrics: &Metrics) {
         [&progress.rejected, &progress.silent, &progress.left].map(|who| names(who));
     let p50_ms = milliseconds(took.get(took.len() / 2).copied());
     let last_ms = milliseconds(last);
-    if !rejected.is_empty() || !silent.is_empty() {
+    if !progress.is_over() {
         let mut problems = String::new();
         for (what, who) in
             [("rejected by", &rejected), ("no answer yet from", &silent), ("disconnected meanwhile:", &left)]
@@ -59,7 +110,7 @@ fn log(edit: &Edit, progress: &Progress, metrics: &Metrics) {
         );
         return;
     }
-    let Some(last) = last else {
+    if last.is_none() {
         let none = if left.is_empty() {
             "no sidecar is connected".to_owned()
         } else {
@@ -67,10 +118,6 @@ fn log(edit: &Edit, progress: &Progress, metrics: &Metrics) {
         };
         tracing::info!(added, removed, entries, live, sidecars, left, "allowlist edit: {change}; {none}");
         return;
-    };
-    metrics.live(last);
-    if removed > 0 {
-        metrics.revoked(last);
     }
     let after =
         if live > 1 { format!("p50 {p50_ms} ms, last {last_ms} ms") } else { format!("after {last_ms} ms") };

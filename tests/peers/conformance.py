@@ -494,6 +494,8 @@ def edit_everything(case):
     for kind in ("rds", "sds", "lds", "eds", "cds"):
         stream.ask(kind, "a")
         stream.expect(kind, of("a1"))
+    # The server has read the last answer: a type with an answer to come is passed by others.
+    stream.settle()
     case.server.set(**{kind: of("a2") for kind in ALL})
     return stream
 
@@ -646,6 +648,8 @@ def c20_d3_an_empty_wildcard_is_answered(case):
         stream.expect(case.kind, {}, within=AT_ONCE)
         stream.quiet()
         case.edit(stream, of("a1"), of("a1"))
+        # Streams of one node that are open at once may be told what the others were not seen to take in.
+        case.node += " again"
 
 @check(NAMED, SOTW, BOTH_SERVICES)
 def c21_s14_no_empty_responses(case):
@@ -913,6 +917,7 @@ def d1_d2_d16_d17_d18_wildcards_get_only_what_changed(case):
         case.edit(stream, of("a2 c1"), {}, {"b"})
         case.edit(stream, of("a2 b1 c1"), of("b1"))
         stream.quiet()
+        case.node += " again"
 
 @check(ALL, DELTA, BOTH_SERVICES)
 def d6_d16_d17_d18_named_subscriptions_get_only_what_changed(case):
@@ -1139,11 +1144,7 @@ def n5_fetch(case):
     fetch = case.channel().unary_unary(typed_path(case.kind, "Fetch"), DiscoveryRequest.SerializeToString,
                                        DiscoveryResponse.FromString)
     for url in (TYPE_URL[case.kind], ""):
-        try:
-            got = fetch(DiscoveryRequest(node={"id": case.node}, type_url=url, resource_names=["a"]), timeout=DEADLINE)
-        except grpc.RpcError as error:
-            demand(error.code() == Code.UNIMPLEMENTED, "the state or UNIMPLEMENTED", error.code())
-            continue
+        got = fetch(DiscoveryRequest(node={"id": case.node}, type_url=url, resource_names=["a"]), timeout=DEADLINE)
         names = [name_in(case.kind, KINDS[case.kind].message.FromString(any_.value)) for any_ in got.resources]
         demand(names == ["a"] and got.version_info and got.type_url == TYPE_URL[case.kind], "a", got)
 
@@ -1410,7 +1411,7 @@ def combinations_of(only):
             if (service, kind) != ("typed", ""):
                 yield function, service, mode, kind
 
-def play(binary, todo, failures):
+def play(binary, todo, done, failures):
     """Takes checks until there are none left."""
     server = Server(binary)
     while True:
@@ -1419,6 +1420,7 @@ def play(binary, todo, failures):
         except queue.Empty:
             return server.stop()
         wrong = run(function, Case(server, *combination, binary))
+        done.append(function)
         if wrong:
             failures.append((function, combination, wrong))
             # Nothing of it reaches the next check.
@@ -1429,20 +1431,23 @@ def main(binary, *only):
     todo = queue.Queue()
     for one in combinations_of(only):
         todo.put(one)
-    count, doubtful, failures = todo.qsize(), [], []
-    players = [threading.Thread(target=play, args=(binary, todo, doubtful)) for _ in range(AT_A_TIME)]
+    count, done, doubtful, failures = todo.qsize(), [], [], []
+    players = [threading.Thread(target=play, args=(binary, todo, done, doubtful)) for _ in range(AT_A_TIME)]
     for player in players:
         player.start()
     for player in players:
         player.join()
     again = queue.Queue()
-    for function, combination, _ in doubtful:
+    for function, combination, wrong in doubtful:
+        print(f"first attempt: {function.__name__} [{' '.join(filter(None, combination))}]: {wrong[:300]}")
         again.put((function, *combination))
-    play(binary, again, failures)
+    play(binary, again, [], failures)
     for function, combination, wrong in failures:
         print(f"{function.__name__} [{' '.join(filter(None, combination))}]: {wrong[:900]}")
-    print(f"{count - len(failures)} checks passed, {len(doubtful)} at the second attempt or not, {len(failures)} failed")
-    return 1 if failures else 0
+    lost = count - len(done)
+    print(f"{len(done) - len(failures)} checks passed, {lost} not run, {len(doubtful)} at the second attempt or not, "
+          f"{len(failures)} failed")
+    return 1 if failures or lost or not count else 0
 
 if __name__ == "__main__":
     sys.exit(main(*sys.argv[1:]))
