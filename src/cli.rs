@@ -8,7 +8,7 @@ use crate::{
     server::{ServerConfig, TlsFiles, XdsListen},
     telemetry::LogFormat,
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::FalseyValueParser};
 use ipnet::IpNet;
 use std::{
     ffi::OsString,
@@ -64,22 +64,22 @@ pub struct ServeArgs {
     pub tls: ServeTlsArgs,
     /// Accept xDS connections from other machines without encryption: anyone who reaches the port can read the policy
     /// (also: TLS without client certificates).
-    #[arg(long, env = "EXEAT_INSECURE_PLAINTEXT_XDS")]
+    #[arg(long, env = "EXEAT_INSECURE_PLAINTEXT_XDS", value_parser = FalseyValueParser::new())]
     pub insecure_plaintext_xds: bool,
     /// Admin HTTP: /healthz /readyz /metrics /status.
-    #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = Self::DEFAULT_ADMIN)]
+    #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = Self::DEFAULT_ADMIN, value_parser = address)]
     pub admin_listen: SocketAddr,
     /// Let other machines use admin HTTP without encryption: anyone who reaches the port can read the status.
-    #[arg(long, env = "EXEAT_INSECURE_PLAINTEXT_ADMIN")]
+    #[arg(long, env = "EXEAT_INSECURE_PLAINTEXT_ADMIN", value_parser = FalseyValueParser::new())]
     pub insecure_plaintext_admin: bool,
     /// Where every sidecar listens for proxy clients.
-    #[arg(long, env = "EXEAT_EGRESS_LISTEN", value_name = "IP:PORT", default_value_t = Profile::default().egress)]
+    #[arg(long, env = "EXEAT_EGRESS_LISTEN", value_name = "IP:PORT", default_value_t = Profile::default().egress, value_parser = address)]
     pub egress_listen: SocketAddr,
     /// Let allowed names lead to addresses in this private or reserved range. Applies to every name: keep it small.
-    #[arg(long = "allow-range", env = "EXEAT_ALLOW_RANGE", value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long = "allow-range", env = "EXEAT_ALLOW_RANGE", value_name = "CIDR", value_delimiter = ',', value_parser = range)]
     pub allow_ranges: Vec<IpNet>,
     /// DNS server that the sidecars ask, instead of their machine's.
-    #[arg(long = "dns-resolver", env = "EXEAT_DNS_RESOLVER", value_name = "IP:PORT", value_delimiter = ',')]
+    #[arg(long = "dns-resolver", env = "EXEAT_DNS_RESOLVER", value_name = "IP:PORT", value_delimiter = ',', value_parser = resolver)]
     pub dns_resolvers: Vec<SocketAddr>,
     /// Log lines for people, or one JSON object per line.
     #[arg(long, env = "EXEAT_LOG_FORMAT", value_enum, default_value_t)]
@@ -165,7 +165,7 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// The control plane's --admin-listen.
-    #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = ServeArgs::DEFAULT_ADMIN)]
+    #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = ServeArgs::DEFAULT_ADMIN, value_parser = address)]
     pub admin: SocketAddr,
     /// Show it again after each change.
     #[arg(long)]
@@ -179,7 +179,7 @@ pub struct StatusArgs {
 #[derive(Debug, Args)]
 pub struct WaitArgs {
     /// The control plane's --admin-listen.
-    #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = ServeArgs::DEFAULT_ADMIN)]
+    #[arg(long, env = "EXEAT_ADMIN_LISTEN", value_name = "IP:PORT", default_value_t = ServeArgs::DEFAULT_ADMIN, value_parser = address)]
     pub admin: SocketAddr,
     /// What to wait for: that what is saved is enforced.
     #[arg(long, required = true)]
@@ -190,6 +190,19 @@ pub struct WaitArgs {
     /// How many sidecars must be connected at least.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub sidecars: usize,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is no address; write IP:PORT, such as 127.0.0.1:18001"))
+}
+
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is no DNS server; write IP:PORT, such as 10.0.0.2:53"))
+}
+
+fn range(text: &str) -> Result<IpNet, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no range; write IP/LENGTH, such as 10.0.5.0/24 or 10.0.5.7/32"))
 }
 
 /// A time that a person waits.
@@ -204,7 +217,7 @@ pub struct BootstrapArgs {
     /// The sidecar's name in logs and status.
     #[arg(long, value_name = "ID")]
     pub node_id: String,
-    /// The group that the sidecar belongs to.
+    /// Envoy's node.cluster: a label in the status. It changes nothing that the sidecar may reach.
     #[arg(long, value_name = "NAME", default_value = "agents")]
     pub node_cluster: String,
     /// Where the control plane is: HOST:PORT or unix:PATH.

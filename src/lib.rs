@@ -27,8 +27,10 @@
 //! | [`server`] | the wiring: the one place that sees all | |
 //! | [`sidecar`] | an Envoy on this machine: found, started, stopped | policy |
 //! | [`cli`], [`cmd`] | flags; one module for each command | |
+//! | [`metrics`], [`telemetry`] | counters, and how the log is written: all may use them | who counts and logs |
 //!
-//! `tests/it/architecture.rs` fails on an import against these arrows, and on a file of more than 400 lines.
+//! `tests/it/architecture.rs` fails on an import against these arrows, and on a file of more than 400 lines
+//! before its tests. `R-…` in comments is a requirement in the table of [`ads`].
 //!
 //! # Invariants
 //!
@@ -70,7 +72,7 @@
 //! | what | default |
 //! |---|---|
 //! | egress proxy (Envoy's listener) | 127.0.0.1:10000 |
-//! | xDS, admin gRPC, CSDS, gRPC health | 127.0.0.1:18000, other addresses (with TLS), unix sockets |
+//! | xDS, gRPC health | 127.0.0.1:18000, other addresses (with TLS), unix sockets |
 //! | admin HTTP, and the admin gRPC API and CSDS | 127.0.0.1:18001 |
 //! | Envoy's admin | a unix socket of mode 0600 |
 

@@ -29,6 +29,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Most bytes of resources in an answer: each client's are in it anew.
 const MAX_CONTENTS: usize = 64 * 1024 * 1024;
+/// Most matchers in a request: each is held against each client.
+const MAX_MATCHERS: usize = 64;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -44,6 +46,9 @@ impl ClientStatusService {
     }
 
     fn answer(source: &StatusSource, request: &ClientStatusRequest) -> Result<ClientStatusResponse, Status> {
+        if request.node_matchers.len() > MAX_MATCHERS {
+            return Err(Status::invalid_argument(format!("at most {MAX_MATCHERS} node_matchers")));
+        }
         let (mut config, mut contents) = (Vec::new(), 0);
         let each = if request.exclude_resource_contents { 0 } else { size(source) };
         for (_, sidecar) in source.fleet.sidecars() {

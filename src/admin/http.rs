@@ -33,6 +33,11 @@ pub fn router(source: StatusSource, metrics: &Metrics) -> Router {
         .with_state(Arc::new(Admin { source, registry }))
 }
 
+/// What there is instead.
+pub async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "not found; there are /healthz /readyz /metrics /status\n").into_response()
+}
+
 /// Red until a valid allowlist is in force. A later bad edit leaves it green: the last good policy is served.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     match admin.source.store.current() {

@@ -7,6 +7,7 @@ mod grpc;
 mod http;
 mod metrics;
 mod status;
+mod strangers;
 
 /// The admin API, generated from `proto/`.
 #[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all)]
@@ -17,5 +18,6 @@ pub mod proto {
 
 pub use csds::ClientStatusService;
 pub use grpc::AdminService;
-pub use http::router;
+pub use http::{not_found, router};
 pub use status::{AllowlistState, Rescan, StatusSource};
+pub use strangers::refuse_strangers;

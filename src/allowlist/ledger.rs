@@ -97,7 +97,7 @@ impl Ledger {
         });
         let bytes = match &file.content {
             Ok(bytes) => bytes,
-            Err(why) => return kept.fail(why),
+            Err(why) => return kept.fail(why.clone()),
         };
         let seen = (Arc::clone(&file.label), bytes.clone());
         if kept.seen.as_ref() == Some(&seen) {
@@ -118,19 +118,19 @@ impl Ledger {
         let mut known = false;
         for kept in self.kept.values_mut().filter(|kept| kept.root == *root) {
             known = true;
-            kept.fail(why);
+            kept.fail(format!("{root}: {why}"));
         }
         if !known {
             let state = FileState { path: Arc::clone(root), in_force: false, diagnostics: Vec::new() };
             let mut kept = Kept { root: Arc::clone(root), seen: None, good: None, state };
-            kept.fail(why);
+            kept.fail(why.to_owned());
             self.kept.insert(Arc::clone(root), kept);
         }
     }
 }
 
 impl Kept {
-    fn fail(&mut self, why: &str) {
+    fn fail(&mut self, why: String) {
         // What comes back, even if unchanged, is read again and clears this.
         self.seen = None;
         self.state.in_force = false;
@@ -139,7 +139,9 @@ impl Kept {
             "unreadable",
             format!("cannot be read: {why}"),
         );
-        self.state.diagnostics = vec![found.help("check that the path is right and readable")];
+        self.state.diagnostics = vec![found.help(
+            "check that the path is right and readable; to deny everything, leave a file with `allow: []`",
+        )];
     }
 }
 

@@ -11,7 +11,9 @@ use std::{
 pub(super) fn print(args: BootstrapArgs) -> anyhow::Result<ExitCode> {
     let bootstrap = args.bootstrap()?;
     for (path, text) in bootstrap.tls.iter().flat_map(BootstrapTls::secret_files) {
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, text).with_context(|| {
+            format!("cannot write {} (the directory of --tls-secrets must exist)", path.display())
+        })?;
     }
     match write!(io::stdout(), "{bootstrap}") {
         // The reader has seen enough.

@@ -40,23 +40,21 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     config.profile.egress = with_port(config.profile.egress)?;
     let proxy = config.profile.egress;
     let directory = tempfile::Builder::new().prefix(DIRECTORY).tempdir()?;
-    if config.tls.is_some() {
-        // The Envoy of this machine has no certificate. Nobody else gets into the directory.
-        config.xds.insert(0, XdsListen::Unix(directory.path().join("xds.sock")));
-    }
+    // Nobody else gets into the directory, so nobody else can speak for the Envoy of this machine.
+    let socket = XdsListen::Unix(std::path::absolute(directory.path().join("xds.sock"))?);
+    config.xds.push(socket.clone());
     let mut server = Server::start(config).await?;
     if !args.command.is_empty() && !server.has_policy() {
         server.stop().await;
         bail!("there is no valid allowlist, so the command is not started; see the errors above");
     }
     let bootstrap = Bootstrap {
-        // Nobody else on this machine can speak for it.
         node_id: directory.path().file_name().map_or_else(
             || NODE.to_owned(),
             |name| name.to_string_lossy().replace(DIRECTORY, &format!("{NODE}-")),
         ),
         node_cluster: NODE.to_owned(),
-        xds: server.xds().first().context("xDS has no address")?.clone(),
+        xds: server.xds().last().context("xDS has no address")?.clone(),
         tls: None,
         admin_socket: directory.path().join("admin.sock"),
     };
@@ -65,7 +63,7 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // From here on there is something that a signal must end; until then it ends this process, as usual.
     let mut interrupts = Interrupts::listen()?;
     let mut envoy = LocalEnvoy::start(&envoy, &bootstrap, directory.path(), log)?;
-    let local = Local { proxy, node: bootstrap.node_id.clone(), fleet: server.fleet().clone() };
+    let local = Local { proxy, peer: socket.to_string(), fleet: server.fleet().clone() };
     let outcome = tokio::select! {
         outcome = work(args, &local, &mut interrupts) => outcome,
         status = envoy.ended() => Err(anyhow::anyhow!("Envoy ended by itself: {}", status?)),
@@ -79,7 +77,8 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// The sidecar that was started here.
 struct Local {
     proxy: SocketAddr,
-    node: String,
+    /// Where it connects to.
+    peer: String,
     fleet: Fleet,
 }
 
@@ -136,13 +135,14 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 
 /// Ends when the sidecar has the policy and its port is open.
 async fn ready(local: &Local, within: Option<Duration>) -> anyhow::Result<()> {
-    let Local { proxy, node, fleet } = local;
+    let Local { proxy, peer, fleet } = local;
     let open = async {
         let mut changes = fleet.changes();
         loop {
             changes.mark_unchanged();
             let mut sidecars = fleet.sidecars();
-            sidecars.retain(|(_, sidecar)| sidecar.info.node_id == *node);
+            // Others may use its name.
+            sidecars.retain(|(_, sidecar)| sidecar.info.peer == *peer);
             if let Some(words) = sidecars.iter().find_map(|(_, sidecar)| rejection(sidecar)) {
                 bail!("Envoy refused its configuration: {words}");
             }
@@ -164,7 +164,8 @@ async fn ready(local: &Local, within: Option<Duration>) -> anyhow::Result<()> {
     }
 }
 
-/// Envoy asks for one type after the other; routes come last. The open port alone proves nothing: it may be another's.
+/// Envoy asks for one type after the other; routes come last. The open port alone proves nothing: it may be another's, and
+/// then Envoy rejects its listener.
 fn has_policy(sidecar: &Sidecar) -> bool {
     let accepted =
         |kind: ResourceKind| sidecar.kinds.get(kind.as_str()).is_some_and(|state| state.acked.is_some());

@@ -30,7 +30,9 @@ const RESERVED_DESCRIPTORS: usize = 128;
 /// What a client has for the first bytes of HTTP/2.
 const PREFACE_WITHIN: Duration = Duration::from_secs(10);
 /// What a client has for the TLS handshake.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// Handshakes at a time: those who have shown no certificate cannot take the places of those who have.
+const HANDSHAKES: usize = 512;
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
 const PREFACE_BYTES: usize = 24;
 /// A system that is out of descriptors or memory has none the next moment either.
@@ -102,6 +104,7 @@ pub(super) enum Accepted {
 pub(super) struct Accept {
     limits: Limits,
     permits: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
     sink: mpsc::Sender<Result<Connection, Infallible>>,
     full: Seldom,
     failing: Seldom,
@@ -112,8 +115,9 @@ impl Accept {
     pub(super) fn new(limits: Limits) -> (Arc<Self>, Incoming) {
         let (sink, incoming) = mpsc::channel(QUEUE);
         let permits = Arc::new(Semaphore::new(limits.connections));
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES.min(limits.connections)));
         let (full, failing, refused) = Default::default();
-        (Arc::new(Self { limits, permits, sink, full, failing, refused }), incoming)
+        (Arc::new(Self { limits, permits, handshakes, sink, full, failing, refused }), incoming)
     }
 
     /// Accepts for as long as it is polled.
@@ -128,19 +132,15 @@ impl Accept {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-                let most = self.limits.connections;
-                self.full.log(|| tracing::error!("closed the connection of {address}: {most} are open"));
-                continue;
-            };
             let peer = Peer { address, certificate: None };
             match (accepted, &tls) {
                 (Accepted::Tcp(stream), Some(tls)) => {
+                    let Some(permit) = self.place(&self.handshakes, &peer) else { continue };
                     // A client that dawdles keeps nobody else waiting.
                     tokio::spawn(Arc::clone(&self).handshake(stream, tls.clone(), peer, permit));
                 }
-                (Accepted::Tcp(stream), None) => self.deliver(Box::new(stream), peer, permit).await,
-                (Accepted::Local(stream), _) => self.deliver(stream, peer, permit).await,
+                (Accepted::Tcp(stream), None) => self.deliver(Box::new(stream), peer).await,
+                (Accepted::Local(stream), _) => self.deliver(stream, peer).await,
             }
         }
     }
@@ -159,16 +159,28 @@ impl Accept {
                     tracing::debug!("the client at {} is {names:?}", peer.address);
                 }
                 peer.certificate = certificate;
-                self.deliver(Box::new(stream), peer, permit).await;
+                drop(permit);
+                self.deliver(Box::new(stream), peer).await;
             }
             Err(error) => {
-                let address = peer.address;
-                self.refused.log(|| tracing::warn!("no TLS with the client at {address}: {error}"));
+                let (address, why) = (peer.address, super::tls::explain(&error));
+                self.refused.log(|| tracing::warn!("no TLS with the client at {address}: {why}"));
             }
         }
     }
 
-    async fn deliver(&self, io: Box<dyn Transport>, peer: Peer, permit: OwnedSemaphorePermit) {
+    /// One of so many places; who finds none is closed.
+    fn place(&self, places: &Arc<Semaphore>, peer: &Peer) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(places).try_acquire_owned().ok();
+        if permit.is_none() {
+            let address = &peer.address;
+            self.full.log(|| tracing::error!("closed the connection of {address}: too many are open"));
+        }
+        permit
+    }
+
+    async fn deliver(&self, io: Box<dyn Transport>, peer: Peer) {
+        let Some(permit) = self.place(&self.permits, &peer) else { return };
         let preface = Preface::within(self.limits.preface_within);
         let connection = Connection { io, peer, preface: Some(preface), _permit: permit };
         // Without a server that takes it, it is closed.

@@ -76,7 +76,7 @@ pub struct TlsFiles {
 pub struct ServerConfig {
     /// Files and directories.
     pub allowlists: Vec<PathBuf>,
-    /// xDS, admin gRPC and gRPC health, on each of these.
+    /// xDS and gRPC health, on each of these.
     pub xds: Vec<XdsListen>,
     /// TLS on those of them that are TCP.
     pub tls: Option<TlsFiles>,

@@ -48,7 +48,7 @@ impl Groups for SidecarGroups {
         Ok(Assignment {
             group: COMMON.into(),
             store: Arc::clone(&self.store),
-            identity: identity(peer, node),
+            identity: identity(peer, node)?,
         })
     }
 
@@ -58,15 +58,20 @@ impl Groups for SidecarGroups {
     }
 }
 
-/// R-L15: a certificate proves who a sidecar is; its node id is only a label.
-fn identity(peer: &Peer, node: &Node) -> Arc<str> {
-    let name = peer.certificate.as_ref().and_then(|names| match (&names.spiffe, names.dns.as_slice()) {
-        (Some(id), _) => Some(id),
-        // An identity is one name.
-        (None, [name]) => Some(name),
-        (None, _) => None,
-    });
-    name.unwrap_or(&node.id).as_str().into()
+/// R-L15: a certificate proves who a sidecar is; its node id is only a label. Who has a certificate is never believed
+/// to be anybody else.
+fn identity(peer: &Peer, node: &Node) -> Result<Arc<str>, String> {
+    let Some(names) = &peer.certificate else { return Ok(node.id.as_str().into()) };
+    match (&names.spiffe, names.dns.as_slice()) {
+        (Some(name), _) | (None, [name]) => Ok(name.as_str().into()),
+        (None, []) => Err("the client's certificate names nobody: issue one with a SPIFFE ID or a DNS name \
+                           as its subject alternative name"
+            .to_owned()),
+        (None, _) => {
+            Err("the client's certificate has several names: issue one with one SPIFFE ID or one DNS name"
+                .to_owned())
+        }
+    }
 }
 
 impl Places {
@@ -141,10 +146,15 @@ mod tests {
                 dns: dns.iter().map(|name| (*name).to_owned()).collect(),
             }),
         };
-        assert_eq!(&*identity(&peer(Some("spiffe://td/agent"), &["a.test"]), &node), "spiffe://td/agent");
-        assert_eq!(&*identity(&peer(None, &["a.test"]), &node), "a.test");
-        assert_eq!(&*identity(&peer(None, &["a.test", "b.test"]), &node), "claimed");
-        assert_eq!(&*identity(&Peer::default(), &node), "claimed");
+        let identity = |peer: &Peer| identity(peer, &node).map(|name| name.to_string());
+        assert_eq!(
+            identity(&peer(Some("spiffe://td/agent"), &["a.test"])).as_deref(),
+            Ok("spiffe://td/agent")
+        );
+        assert_eq!(identity(&peer(None, &["a.test"])).as_deref(), Ok("a.test"));
+        assert!(identity(&peer(None, &["a.test", "b.test"])).unwrap_err().contains("several names"));
+        assert!(identity(&peer(None, &[])).unwrap_err().contains("names nobody"));
+        assert_eq!(identity(&Peer::default()).as_deref(), Ok("claimed"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     SHUTDOWN_DEADLINE, XdsListen,
-    accept::{Accept, Accepted, Connection, Incoming, Limits},
+    accept::{Accept, Accepted, Limits},
     tls::Acceptor,
 };
 use crate::envoy::XdsEndpoint;
@@ -11,7 +11,7 @@ use std::{
     fs::Permissions,
     io,
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 
 /// Owner and group: whoever connects can read the policy.
@@ -38,11 +38,31 @@ pub(super) enum Socket {
 
 /// A socket that nobody listens on would only mislead; the next start removes it too.
 #[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
+pub(super) struct SocketFile {
+    /// The way to it must not change with the working directory.
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let identity = identity(&path)?;
+        Ok(Self { path, identity })
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.0));
+        // Somebody may have put another one there.
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            drop(std::fs::remove_file(&self.path));
+        }
     }
 }
 
@@ -66,10 +86,10 @@ impl Socket {
             }
             XdsListen::Unix(path) => {
                 remove_stale(path).await?;
-                let listener = UnixListener::bind(path)
-                    .with_context(|| format!("cannot listen for xDS on unix:{}", path.display()))?;
-                // The way to it must not change with the working directory.
-                let file = SocketFile(std::path::absolute(path)?);
+                let listener = UnixListener::bind(path).with_context(|| {
+                    format!("cannot listen for xDS on unix:{} (its directory must exist)", path.display())
+                })?;
+                let file = SocketFile::new(path)?;
                 std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
                 Ok(Self::Unix(file, listener))
             }
@@ -80,7 +100,7 @@ impl Socket {
     pub(super) fn endpoint(&self) -> io::Result<XdsEndpoint> {
         Ok(match self {
             Self::Tcp(listener) => XdsEndpoint::Address(listener.local_addr()?),
-            Self::Unix(SocketFile(path), _) => XdsEndpoint::Unix(path.clone()),
+            Self::Unix(file, _) => XdsEndpoint::Unix(file.path.clone()),
         })
     }
 
@@ -93,9 +113,9 @@ impl Socket {
                 drop(stream.set_nodelay(true));
                 Ok((Accepted::Tcp(stream), address.to_string()))
             }
-            Self::Unix(_, listener) => {
+            Self::Unix(file, listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Accepted::Local(Box::new(stream)), "unix".to_owned()))
+                Ok((Accepted::Local(Box::new(stream)), format!("unix:{}", file.path.display())))
             }
         }
     }
@@ -153,44 +173,12 @@ async fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Ok(found) if !found.file_type().is_socket() => {
             bail!("{} exists and is not a socket", path.display())
         }
-        Ok(_) if UnixStream::connect(path).await.is_ok() => {
-            bail!("another server listens on unix:{}", path.display())
-        }
-        Ok(_) => std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display())),
-    }
-}
-
-/// The admin port: connections as axum takes them.
-pub(super) struct AdminListener {
-    incoming: Incoming,
-    address: SocketAddr,
-    _accepting: AbortOnDropHandle<()>,
-}
-
-impl AdminListener {
-    /// Accepts until it is dropped.
-    pub(super) fn new(listener: TcpListener, address: SocketAddr) -> Self {
-        let (accept, incoming) = Accept::new(Limits::admin());
-        let accepting = tokio::spawn(accept.run(Socket::Tcp(listener), None));
-        Self { incoming, address, _accepting: AbortOnDropHandle::new(accepting) }
-    }
-}
-
-impl axum::serve::Listener for AdminListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            match self.incoming.recv().await {
-                Some(Ok(connection)) => return (connection, self.address),
-                Some(Err(never)) => match never {},
-                None => std::future::pending().await,
+        Ok(_) => match UnixStream::connect(path).await {
+            // Only this says that nobody listens: a busy server gives other errors.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
             }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
+            _ => bail!("another server listens on unix:{}", path.display()),
+        },
     }
 }

@@ -1,6 +1,7 @@
 //! Wiring: the one place that sees all parts.
 
 mod accept;
+mod admin_port;
 mod config;
 mod convergence;
 mod groups;
@@ -39,7 +40,7 @@ use tonic_health::server::HealthReporter;
 /// HTTP/2 pings to clients, so that half-open connections do not stay for ever.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams of one connection. A sidecar needs one, and the admin API and health a few.
+/// Streams of one connection. A sidecar needs one, and health a few.
 const MAX_STREAMS: u32 = 64;
 /// Streams end by themselves on shutdown; connections that do not are dropped after this.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
@@ -90,7 +91,7 @@ impl Server {
         );
         pipeline.load();
 
-        // Read only, on both ports.
+        // Read only, and not for sidecars: it shows all of them.
         let rescan = pipeline.rescan();
         let rescan: Rescan = Arc::new(move || {
             let rescan = rescan.clone();
@@ -120,8 +121,6 @@ impl Server {
             .add_service(DiscoveryService::<Secrets>::new(ads.clone()))
             .add_service(DiscoveryService::<Listeners>::new(ads.clone()))
             .add_service(DiscoveryService::<Routes>::new(ads))
-            .add_service(status_admin.clone())
-            .add_service(status_clients.clone())
             .add_service(health_service);
 
         // The sockets are bound: clients that connect from here on are served.
@@ -143,12 +142,14 @@ impl Server {
         }
         let mut grpc_admin = RoutesBuilder::default();
         grpc_admin.add_service(status_admin).add_service(status_clients);
-        let routes = admin::router(source, &metrics).merge(grpc_admin.routes().into_axum_router());
+        let routes = admin::router(source, &metrics)
+            .merge(grpc_admin.routes().into_axum_router())
+            .fallback(admin::not_found)
+            .layer(axum::middleware::from_fn(admin::refuse_strangers));
         let until = shutdown.clone();
         tasks.spawn(async move {
-            let server = axum::serve(listen::AdminListener::new(admin_socket, admin_address), routes)
-                .with_graceful_shutdown(until.cancelled_owned());
-            server.await.context("admin HTTP ended")
+            admin_port::serve(admin_socket, routes, until).await;
+            Ok(())
         });
         let until = shutdown.clone();
         tasks.spawn(async move {

@@ -58,6 +58,24 @@ impl Acceptor {
     }
 }
 
+/// Why there is no TLS, and what to do about it, where the parser's words do not tell.
+pub(super) fn explain(error: &io::Error) -> String {
+    use rustls::{AlertDescription as Alert, Error, InvalidMessage};
+    let what = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::AlertReceived(Alert::CertificateUnknown | Alert::UnknownCA | Alert::BadCertificate)) => {
+            "it does not accept this server's certificate: see --tls-ca and --tls-server-name of exeat bootstrap"
+        }
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "it does not speak TLS: see --tls-ca of exeat bootstrap"
+        }
+        Some(Error::NoCertificatesPresented) => {
+            "it shows no certificate: see --tls-cert and --tls-key of exeat bootstrap"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{what} ({error})")
+}
+
 fn names(connection: &ServerConnection) -> Option<CertificateNames> {
     let certificate = connection.peer_certificates()?.first()?;
     // It was verified, and so it was parsed.

@@ -119,10 +119,9 @@ fn install_with(tool: &[&str], package: &str, target: &Path) -> Result<(), Strin
 
 /// Asks the binary.
 fn version(path: &Path) -> anyhow::Result<(u32, u32)> {
-    let output = Command::new(path)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("cannot run {}", path.display()))?;
+    let output = Command::new(path).arg("--version").output().with_context(|| {
+        format!("cannot run {} (--envoy or EXEAT_ENVOY names another Envoy)", path.display())
+    })?;
     let text = String::from_utf8_lossy(&output.stdout);
     parse_version(&text)
         .with_context(|| format!("{} does not say which version it is: `{}`", path.display(), text.trim()))

@@ -55,10 +55,14 @@ fn module_of(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// A file without its tests.
+/// A file without its tests, which are the last thing in it.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    text.split("#[cfg(test)]").next().unwrap().to_owned()
+    let tests = ["\n#[cfg(test)]\nmod tests", "\n#[cfg(test)]\n#[path"];
+    let Some(at) = tests.into_iter().filter_map(|tests| text.find(tests)).min() else { return text };
+    let ends = text[at..].lines().filter(|line| *line == "}" || *line == "mod tests;").count();
+    assert!(ends == 1 && text.trim_end().ends_with(['}', ';']), "{} goes on after its tests", path.display());
+    text[..at].to_owned()
 }
 
 /// The modules that `crate::…` paths name, in groups too.

@@ -119,9 +119,15 @@ impl Scripted {
     }
 
     async fn answer(&self, nonce: &str, words: Option<&str>) {
+        self.tell(nonce, words, &[]).await;
+    }
+
+    /// Answers, and asks for more tables.
+    async fn tell(&self, nonce: &str, words: Option<&str>, tables: &[&str]) {
         let request = DeltaDiscoveryRequest {
             type_url: ResourceKind::RouteConfiguration.type_url().to_owned(),
             response_nonce: nonce.to_owned(),
+            resource_names_subscribe: tables.iter().map(|table| (*table).to_owned()).collect(),
             error_detail: words.map(|words| RpcStatus {
                 code: 13,
                 message: words.to_owned(),
@@ -169,6 +175,24 @@ async fn a_rejection_leads_to_the_line_and_an_ack_clears_it() {
     assert_eq!(server.metric("exeat_xds_nacks_total{type=\"rds\"}"), 1.0);
     assert_eq!(server.metric("exeat_revocation_seconds_count"), 1.0);
     assert!(server.metric("exeat_xds_sent_bytes_total{type=\"rds\"}") > 1000.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_is_late_is_told_of_again_when_it_is_live() {
+    let server = ControlPlane::start(&Block::claim(), "- a.test\n- b.test\n", &[]);
+    let mut client = Scripted::start(&server, "late", "egress").await;
+    let (_, nonce) = client.next().await;
+    client.answer(&nonce, None).await;
+    server.write_by_rename("- a.test\n");
+    let (_, nonce) = client.next().await;
+    server
+        .process()
+        .wait_for("who is late", |line| line.contains("-b.test; live on 0 of 1 sidecars; no answer yet"));
+    assert_eq!(server.metric("exeat_revocation_seconds_count"), 0.0);
+    client.answer(&nonce, None).await;
+    server.process().wait_for("the end", |line| line.contains("-b.test; now live on all 1 sidecars"));
+    assert_eq!(server.metric("exeat_revocation_seconds_count"), 1.0);
+    assert_eq!(server.metric("exeat_sidecar_live_seconds_count"), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,8 +295,9 @@ async fn who_asks_for_nothing_of_the_policy_holds_nobody_up() {
     // Rejecting the answer to a name that does not exist is no rejection of the policy.
     let mut lost = Scripted::start(&server, "lost", "no-such-table").await;
     let (_, nonce) = lost.next().await;
-    lost.answer(&nonce, Some("forged\u{2028}line")).await;
-    lost.answer("", None).await;
+    // What else it asks for in the same request is answered (R-C15).
+    lost.tell(&nonce, Some("forged\u{2028}line"), &["another-table"]).await;
+    lost.next().await;
     let (_, out, _) = texts(&run(&server, &["status"]));
     assert!(!out.contains("rejected"), "{out}");
     assert!(!server.process().text().contains(['\u{2028}', '\u{202e}']));

@@ -1,6 +1,6 @@
 //! Several groups on one server: each client gets its own, and hears of nobody else's edits.
 
-use crate::support::{resource, wait_until};
+use crate::support::{resource, soon, wait_until};
 use envoy_types::pb::envoy::{
     config::{cluster::v3::Cluster, core::v3::Node},
     service::discovery::v3::{
@@ -82,14 +82,14 @@ async fn each_client_is_served_its_own_group() {
     let name = |response: Result<Option<DeltaDiscoveryResponse>, Status>| {
         response.unwrap().unwrap().resources[0].name.clone()
     };
-    assert_eq!(name(of_red.message().await), "red-1");
-    assert_eq!(name(of_blue.message().await), "blue-1");
+    assert_eq!(name(soon(of_red.message()).await), "red-1");
+    assert_eq!(name(soon(of_blue.message()).await), "blue-1");
     wait_until("both are in the fleet", || fleet.sidecars().len() == 2);
     publish(&red, "red-2");
     publish(&blue, "blue-2");
     publish(&blue, "blue-3");
-    assert_eq!(name(of_red.message().await), "red-2");
-    assert!(name(of_blue.message().await).starts_with("blue-"));
-    let refused = open("green").await.message().await.unwrap_err();
+    assert_eq!(name(soon(of_red.message()).await), "red-2");
+    assert!(name(soon(of_blue.message()).await).starts_with("blue-"));
+    let refused = soon(open("green").await.message()).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, "there is no such group"));
 }

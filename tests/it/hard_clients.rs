@@ -1,6 +1,6 @@
 //! Clients that are slow, silent, in a hurry, broken or many, and a server that goes away.
 
-use crate::support::{Block, ControlPlane, Stack, get, wait_until};
+use crate::support::{Block, ControlPlane, Stack, get, soon, wait_until};
 use envoy_types::pb::envoy::{
     config::core::v3::Node,
     service::discovery::v3::{
@@ -70,13 +70,13 @@ async fn a_client_that_does_not_read_costs_little_and_ends_at_the_newest() {
     let server = ControlPlane::start(&Block::claim(), &large(0), &[]);
     let (_slow_send, mut slow) = open(channel(&server).await).await;
     let (fast_send, mut fast) = open(channel(&server).await).await;
-    let first = fast.message().await.unwrap().unwrap();
+    let first = soon(fast.message()).await.unwrap().unwrap();
     fast_send.send(rds(&first.nonce)).await.unwrap();
     let before = process_kib(&server);
     let mut newest = String::new();
     for revision in 1..=12 {
         server.write_by_rename(&large(revision));
-        let response = fast.message().await.unwrap().unwrap();
+        let response = soon(fast.message()).await.unwrap().unwrap();
         fast_send.send(rds(&response.nonce)).await.unwrap();
         newest = response.version_info;
     }
@@ -85,7 +85,7 @@ async fn a_client_that_does_not_read_costs_little_and_ends_at_the_newest() {
     // What was on its way, and then the newest: not one of each edit.
     let mut seen = Vec::new();
     while seen.last() != Some(&newest) {
-        let response = slow.message().await.unwrap().unwrap();
+        let response = soon(slow.message()).await.unwrap().unwrap();
         seen.push(response.version_info);
         _slow_send.send(rds(&response.nonce)).await.unwrap();
     }
@@ -97,7 +97,7 @@ async fn a_client_that_does_not_read_costs_little_and_ends_at_the_newest() {
 async fn a_flood_of_requests_is_slowed_and_hurts_nobody_else() {
     let server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
     let (flood, mut answers) = open(channel(&server).await).await;
-    let nonce = answers.message().await.unwrap().unwrap().nonce;
+    let nonce = soon(answers.message()).await.unwrap().unwrap().nonce;
     let flooding = tokio::spawn(async move {
         let mut sent = 0_u32;
         while flood.send(rds(&nonce)).await.is_ok() {
@@ -109,10 +109,10 @@ async fn a_flood_of_requests_is_slowed_and_hurts_nobody_else() {
         sent
     });
     let (send, mut stream) = open(channel(&server).await).await;
-    let first = stream.message().await.unwrap().unwrap();
+    let first = soon(stream.message()).await.unwrap().unwrap();
     send.send(rds(&first.nonce)).await.unwrap();
     fs::write(server.allowlist(), "- b.test\n").unwrap();
-    let second = stream.message().await.unwrap().unwrap();
+    let second = soon(stream.message()).await.unwrap().unwrap();
     assert_ne!(first.version_info, second.version_info);
     // Five hundred may come at once, and then two hundred a second.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -132,7 +132,7 @@ async fn a_malformed_request_ends_its_own_stream_only() {
     let server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
     let shared = channel(&server).await;
     let (send, mut fine) = open(shared.clone()).await;
-    let first = fine.message().await.unwrap().unwrap();
+    let first = soon(fine.message()).await.unwrap().unwrap();
     let mut raw = tonic::client::Grpc::new(shared);
     raw.ready().await.unwrap();
     let codec = tonic_prost::ProstCodec::<Malformed, DiscoveryResponse>::default();
@@ -140,13 +140,13 @@ async fn a_malformed_request_ends_its_own_stream_only() {
     let bad = tokio_stream::iter([Malformed { version_info: vec![0xff, 0xfe] }]);
     let outcome = raw.streaming(tonic::Request::new(bad), path.parse().unwrap(), codec).await;
     let status = match outcome {
-        Ok(stream) => stream.into_inner().message().await.unwrap_err(),
+        Ok(stream) => soon(stream.into_inner().message()).await.unwrap_err(),
         Err(status) => status,
     };
     assert_eq!(status.code(), Code::Internal, "{status}");
     send.send(rds(&first.nonce)).await.unwrap();
     fs::write(server.allowlist(), "- b.test\n").unwrap();
-    assert!(fine.message().await.unwrap().is_some());
+    assert!(soon(fine.message()).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +155,7 @@ async fn a_thousand_connects_leave_nothing_behind() {
     let connect = async |count: usize| {
         for round in 0..count {
             let (send, mut stream) = open(channel(&server).await).await;
-            let response = stream.message().await.unwrap().unwrap();
+            let response = soon(stream.message()).await.unwrap().unwrap();
             if round % 3 != 0 {
                 send.send(rds(&response.nonce)).await.unwrap();
             }
@@ -174,7 +174,7 @@ async fn a_thousand_connects_leave_nothing_behind() {
 async fn shutdown_tells_clients_to_come_back_and_waits_for_nobody() {
     let mut server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
     let (_send, mut stream) = open(channel(&server).await).await;
-    stream.message().await.unwrap();
+    soon(stream.message()).await.unwrap();
     let XdsEndpoint::Address(address) = &server.xds else { panic!("TCP") };
     let mut silent = TcpStream::connect(address).unwrap();
     let started = Instant::now();
@@ -182,7 +182,7 @@ async fn shutdown_tells_clients_to_come_back_and_waits_for_nobody() {
         server.stop();
         server
     });
-    let status = stream.message().await.unwrap_err();
+    let status = soon(stream.message()).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "the control plane shuts down"));
     let server = stopped.await.unwrap();
     // Three seconds are the deadline; the rest is for a busy machine.

@@ -6,6 +6,7 @@ use crate::support::{
 use std::{
     fs,
     net::{TcpListener, TcpStream},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -57,10 +58,14 @@ fn a_sidecar_without_control_plane_is_closed_and_opens_soon_after_it_comes() {
     let mut server = ControlPlane::prepared(&block, &["--allow-range", &range, "--dns-resolver", &resolver]);
     fs::write(server.allowlist(), format!("- a.test:{}\n", upstream.port())).unwrap();
     let sidecar = Sidecar::start(&server, "early", |text| text);
-    // Envoy says when it looks for its configuration; nothing may be open however long that takes.
-    let end = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < end {
+    // Envoy runs, and goes on asking for its configuration. Nothing may be open, at the start or later.
+    wait_until("Envoy runs", || {
         assert!(TcpStream::connect(block.egress()).is_err());
+        sidecar.is_answering()
+    });
+    for _ in 0..60 {
+        assert!(TcpStream::connect(block.egress()).is_err());
+        thread::sleep(Duration::from_millis(20));
     }
     server.launch();
     let started = Instant::now();
@@ -81,7 +86,11 @@ fn without_a_valid_allowlist_nothing_is_served_until_there_is_one() {
     assert_eq!(server.ask("/readyz").0, 503);
     assert_eq!(server.ask("/healthz").0, 200);
     assert_eq!(server.metric("exeat_ready"), 0.0);
-    let _sidecar = Sidecar::start(&server, "waiting", |text| text);
+    let sidecar = Sidecar::start(&server, "waiting", |text| text);
+    wait_until("Envoy runs", || {
+        assert!(TcpStream::connect(block.egress()).is_err());
+        sidecar.is_answering()
+    });
     assert!(TcpStream::connect(block.egress()).is_err());
     fs::write(server.allowlist(), "- a.test\n").unwrap();
     server.wait_in_sync(1);

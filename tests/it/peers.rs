@@ -1,11 +1,11 @@
 //! Clients that others wrote: the gRPC team's for Rust, and Python's gRPC with scripted conversations.
 
-use crate::support::{Block, GenericServer, command, example, python_with, resource};
+use crate::support::{Block, GenericServer, example, finish_within, python_with, resource};
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use exeat::{envoy::ResourceKind, snapshot::Resource as Served};
 use prost::Message;
-use std::path::Path;
+use std::{path::Path, process::Command};
 use tokio::time::{Duration, timeout};
 use xds_client::{
     ClientConfig, Node, ProstCodec, Resource, ResourceEvent, ResourceWatcher, Result, TokioRuntime,
@@ -98,15 +98,12 @@ fn the_grpc_teams_client_gets_what_it_watches() {
 fn pythons_grpc_finds_every_requirement_kept() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/conformance.py");
     let packages = python_with("xds", &["grpcio==1.85.1", "xds-protos==1.85.0"]);
-    let output = command(
-        "env",
-        &[
-            &format!("PYTHONPATH={}", packages.display()),
-            "python3",
-            script.to_str().unwrap(),
-            example("adhoc").to_str().unwrap(),
-        ],
-    );
+    let mut conversations = Command::new("python3");
+    conversations.env("PYTHONPATH", packages).arg(script).arg(example("adhoc"));
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "grpc_proxy"] {
+        conversations.env_remove(name).env_remove(name.to_ascii_uppercase());
+    }
+    let output = finish_within(&mut conversations, Duration::from_secs(900));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.trim_end().ends_with(" 0 failed"), "{text}");

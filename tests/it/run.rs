@@ -1,7 +1,15 @@
 //! `exeat run`, end to end.
 
 use crate::support::{Authority, Block, Process, Upstream, envoy_binary, exeat, finish, wait_until};
+use envoy_types::pb::envoy::{
+    config::core::v3::Node,
+    service::discovery::v3::{
+        DiscoveryRequest, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    },
+};
+use exeat::envoy::ResourceKind;
 use std::{fs, net::SocketAddr, path::Path, process::Command, process::Output};
+use tokio_stream::wrappers::ReceiverStream;
 
 fn run(directory: &Path, block: &Block) -> Command {
     let mut command = exeat();
@@ -64,6 +72,8 @@ fn without_a_command_it_serves_until_interrupted_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let mut process = Process::start(run(directory.path(), &block));
     process.wait_for("ready", |line| line.contains("the proxy is ready"));
+    // Nobody else can speak for it.
+    process.wait_for("its own socket", |line| line.contains("connected from unix:"));
     let sample = fs::read_to_string(directory.path().join("allowlist.yaml")).unwrap();
     assert!(sample.starts_with("# What programs behind the proxy may reach."));
     let proxy: SocketAddr = block.egress();
@@ -99,6 +109,74 @@ fn a_port_that_is_taken_is_an_error_in_plain_words() {
     let output = finish(run(directory.path(), &block).args(["--", "true"]));
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("cannot bind"), "{}", text(&output.stderr));
+}
+
+/// Somebody else on the machine holds the port and pretends to be the Envoy of `run`.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_user_cannot_pass_for_the_proxy() {
+    let block = Block::claim();
+    let _taken = std::net::TcpListener::bind(block.egress()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("allowlist.yaml"), "- a.test\n").unwrap();
+    let mut command = run(directory.path(), &block);
+    command.args(["--", "sh", "-c", "echo the command was started"]);
+    let mut process = Process::start(command);
+    let line = process.wait_for("the address", |line| line.contains(" listens: xDS on "));
+    let address = line.split("xDS on ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let directory = fs::read_dir(std::env::temp_dir()).unwrap().filter_map(|entry| {
+        let name = entry.unwrap().file_name().into_string().ok()?;
+        Some(format!("local-{}", name.strip_prefix("exeat-")?))
+    });
+    let mut pretenders = Vec::new();
+    for node in directory {
+        let Ok(server) =
+            tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap().connect().await
+        else {
+            break;
+        };
+        pretenders.push(tokio::spawn(accept_everything(server, node)));
+    }
+    assert!(!pretenders.is_empty(), "somebody pretends");
+    let status = tokio::task::spawn_blocking(move || (process.wait(), process.text())).await.unwrap();
+    assert_eq!(status.0.code(), Some(2), "{}", status.1);
+    assert!(!status.1.contains("the command was started"), "{}", status.1);
+    assert!(status.1.contains("cannot bind"), "{}", status.1);
+}
+
+/// Asks for everything as this node, and accepts it.
+async fn accept_everything(server: tonic::transport::Channel, node: String) {
+    let (send, receive) = tokio::sync::mpsc::channel(8);
+    for (kind, names) in [
+        (ResourceKind::Cluster, vec![]),
+        (ResourceKind::Listener, vec![]),
+        (ResourceKind::RouteConfiguration, vec!["egress".to_owned()]),
+    ] {
+        let node = Some(Node { id: node.clone(), ..Default::default() });
+        let type_url = kind.type_url().to_owned();
+        send.send(DiscoveryRequest { node, type_url, resource_names: names, ..Default::default() })
+            .await
+            .unwrap();
+    }
+    let mut client = AggregatedDiscoveryServiceClient::new(server);
+    let Ok(answers) = client.stream_aggregated_resources(ReceiverStream::new(receive)).await else { return };
+    let mut answers = answers.into_inner();
+    while let Ok(Some(answer)) = answers.message().await {
+        let names = if answer.type_url == ResourceKind::RouteConfiguration.type_url() {
+            vec!["egress".to_owned()]
+        } else {
+            vec![]
+        };
+        let ack = DiscoveryRequest {
+            version_info: answer.version_info,
+            response_nonce: answer.nonce,
+            type_url: answer.type_url,
+            resource_names: names,
+            ..Default::default()
+        };
+        if send.send(ack).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What a command makes of Ctrl-C is its business; it is not terminated on top.

@@ -1,10 +1,7 @@
 //! The xDS port below gRPC: several sockets, TLS with client certificates, and clients that mean no good.
 
-use crate::support::{Authority, Block, ControlPlane, Process, Sidecar, exeat, finish, wait_until};
-use exeat::{
-    admin::proto::{StatusRequest, admin_client::AdminClient},
-    envoy::XdsEndpoint,
-};
+use crate::support::{Authority, Block, ControlPlane, Process, Sidecar, command, exeat, finish, wait_until};
+use exeat::envoy::XdsEndpoint;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
@@ -20,6 +17,9 @@ use std::{
     time::Duration,
 };
 use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 /// The files of a server or a client: authorities of the other side, own certificate, own key.
 struct Files([PathBuf; 3]);
@@ -125,8 +125,9 @@ async fn tcp_and_unix_serve_at_once() {
     let line = server.process().wait_for("both", |line| line.contains("listens"));
     assert!(line.contains(&server.xds.to_string()) && line.contains(&unix), "{line}");
     for address in [format!("http://{}", server.xds), unix] {
-        let mut admin = AdminClient::new(Endpoint::new(address).unwrap().connect().await.unwrap());
-        assert!(admin.status(StatusRequest {}).await.unwrap().into_inner().ready);
+        let mut health = HealthClient::new(Endpoint::new(address).unwrap().connect().await.unwrap());
+        let status = health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status;
+        assert_eq!(status, i32::from(ServingStatus::Serving));
     }
     server.stop();
     assert!(!path.exists());
@@ -287,7 +288,6 @@ fn a_flood_of_connections_ends_no_listener() {
     let flood: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
     let closed = "closed the connection of";
     server.wait_for("that there are too many", |line| line.contains(closed));
-    assert_eq!(server.text().matches(closed).count(), 1, "no more than once a second");
     // What somebody takes away is still taken away.
     fs::write(directory.path().join("allowlist.yaml"), "- b.test\n").unwrap();
     server.wait_for("the edit", |line| line.contains("allowlist edit: +b.test -a.test"));
@@ -300,4 +300,54 @@ fn a_flood_of_connections_ends_no_listener() {
             && stream.read_exact(&mut settings).is_ok()
             && settings[3] == 4
     });
+}
+
+/// A client whose machine is gone sends nothing any more, not even that it is gone (R-L4).
+#[test]
+fn half_open_connections_are_noticed() {
+    let server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
+    let mut stream = TcpStream::connect(tcp(&server)).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // The server pings after 30 s and waits 10 s for the answer; the rest is for a busy machine.
+    stream.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
+    let mut said = Vec::new();
+    let end = stream.read_to_end(&mut said);
+    assert!(
+        end.is_ok() || end.unwrap_err().kind() == std::io::ErrorKind::ConnectionReset,
+        "it is still open"
+    );
+    let mut frames = said.as_slice();
+    let mut pinged = false;
+    while let [a, b, c, kind, rest @ ..] = frames {
+        pinged |= *kind == 6;
+        frames = rest.get(5 + u32::from_be_bytes([0, *a, *b, *c]) as usize..).unwrap_or_default();
+    }
+    assert!(pinged, "{said:?}");
+}
+
+/// Whoever sends half a request must not keep a place of the admin port.
+#[test]
+fn half_a_request_holds_no_place_of_the_admin_port() {
+    let server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
+    let mut stream = TcpStream::connect(server.admin).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut said = Vec::new();
+    assert!(stream.read_to_end(&mut said).is_ok(), "it is still open");
+    assert!(!said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn the_admin_port_is_not_for_web_pages() {
+    let server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
+    let url = |path: &str| format!("http://{}{path}", server.admin);
+    let code = |arguments: &[&str]| {
+        let all = [&["-sS", "-o", "/dev/null", "-w", "%{http_code}"], arguments].concat();
+        String::from_utf8(command("curl", &all).stdout).unwrap()
+    };
+    assert_eq!(code(&[&url("/healthz")]), "200");
+    assert_eq!(code(&[&url("/heathz")]), "404");
+    assert_eq!(code(&[&url("/status"), "-H", "Host: attacker.example"]), "403");
+    let rescan = url("/exeat.admin.v1.Admin/Rescan");
+    assert_eq!(code(&["-X", "POST", "-H", "Origin: http://attacker.example", &rescan]), "403");
 }

@@ -11,6 +11,11 @@ use std::{
 /// Far above what anything takes, so that a busy machine does not fail a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a future gives, or the test fails.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("nothing came")
+}
+
 /// Waits for a condition; panics with `what` if it does not come true.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -22,6 +27,11 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Runs a command to its end, as `Command::output` does, but not for ever.
 pub fn finish(command: &mut Command) -> Output {
+    finish_within(command, PATIENCE)
+}
+
+/// As [`finish`], with a limit.
+pub fn finish_within(command: &mut Command, limit: Duration) -> Output {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -31,7 +41,7 @@ pub fn finish(command: &mut Command) -> Output {
     let id = child.id().to_string();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
-    let output = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+    let output = receiver.recv_timeout(limit).unwrap_or_else(|_| {
         drop(Command::new("kill").args(["-KILL", &id]).status());
         panic!("did not end: {command:?}")
     });

@@ -84,6 +84,14 @@ impl Sidecar {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
+    /// Whether Envoy runs: its admin interface answers, if only that it allows nothing.
+    pub fn is_answering(&self) -> bool {
+        let socket = self.directory.path().join("admin.sock");
+        let arguments =
+            ["-sS", "-o", "/dev/null", "--unix-socket", socket.to_str().unwrap(), "http://envoy/"];
+        command("curl", &arguments).status.success()
+    }
+
     pub fn process(&self) -> &Process {
         &self.process
     }

@@ -47,6 +47,12 @@ pub fn python_with(name: &str, packages: &[&str]) -> PathBuf {
 pub fn example(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_exeat")).with_file_name("examples").join(name);
     assert!(path.is_file(), "{} is missing: run cargo build --examples", path.display());
+    let built = fs::metadata(&path).unwrap().modified().unwrap();
+    // What cargo says that it was made of: `PATH: PATH PATH...`.
+    let made_of = fs::read_to_string(path.with_extension("d")).unwrap();
+    let sources = made_of.split_whitespace().skip(1).filter_map(|source| fs::metadata(source).ok());
+    let newest = sources.map(|source| source.modified().unwrap()).max().unwrap();
+    assert!(built >= newest, "{} is old: run cargo build --examples", path.display());
     path
 }
 
