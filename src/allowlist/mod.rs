@@ -5,6 +5,7 @@
 //! [`parse`] reads one file and never stops at the first mistake; [`combine`] makes one policy of several files.
 //! A file with an error yields no entries at all, so that a half-understood file is never enforced.
 
+mod codes;
 mod diagnostic;
 mod entry;
 mod file;
@@ -13,6 +14,7 @@ mod render;
 mod suggest;
 mod yaml;
 
+pub use codes::{codes, explain};
 pub use diagnostic::{Diagnostic, Severity, Source, Span};
 pub use file::{Entry, FileEntries, MAX_BYTES, parse};
 pub use ledger::{FileState, Found, FoundFile, Ledger, Loaded};

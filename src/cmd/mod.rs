@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bootstrap;
+mod check;
 mod proxy_env;
 mod run;
 mod serve;
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => blocking(&args, serve::serve(&args)),
         Command::Run(args) => blocking(&args.serve, run::run(&args)),
+        Command::Check(args) => check::check(&args),
         Command::Bootstrap(args) => bootstrap::print(args),
         Command::Status(args) => asking(status::status(&args)),
         Command::Wait(args) => asking(wait::wait(&args)),

@@ -4,6 +4,7 @@ mod accept;
 mod admin_port;
 mod config;
 mod convergence;
+mod files;
 mod groups;
 mod listen;
 mod pipeline;
@@ -11,6 +12,7 @@ mod signals;
 mod tls;
 
 pub use config::{ServerConfig, TlsFiles, XdsListen};
+pub use files::read;
 pub use signals::{Interrupt, Interrupts};
 
 use crate::{

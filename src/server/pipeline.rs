@@ -3,19 +3,18 @@
 use super::{
     ServerConfig,
     convergence::{self, Edit},
+    files::found,
     groups::{COMMON, SidecarGroups},
 };
 use crate::{
     admin::AllowlistState,
-    allowlist::{
-        Diagnostic, FileState, Found, FoundFile, Ledger, Loaded, MAX_BYTES, OneLine, Severity, Snippet,
-    },
+    allowlist::{Diagnostic, FileState, Ledger, Loaded, MAX_BYTES, OneLine, Severity, Snippet},
     envoy::{self, Profile},
     fleet::{Fleet, Kind},
     metrics::{EditOutcome, Metrics},
     policy::{Policy, PolicyDiff},
     snapshot::{Published, ResourceKind, Snapshot, Store, Urgency, Version},
-    source::{Bundle, File, Rescan, RootState, Watcher},
+    source::{Bundle, Rescan, Watcher},
     telemetry::{self, LogFormat},
 };
 use std::{
@@ -208,11 +207,6 @@ impl Pipeline {
     }
 }
 
-/// A file's name must not break a log line or steer a terminal.
-fn printable(name: &str) -> Arc<str> {
-    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
-}
-
 /// The types whose set differs, with the new version.
 fn changed_kinds(before: Option<&Published>, after: &Published) -> Vec<(Kind, Version)> {
     let version =
@@ -223,21 +217,4 @@ fn changed_kinds(before: Option<&Published>, after: &Published) -> Vec<(Kind, Ve
         (old.as_ref() != Some(&new)).then_some((kind.as_str(), new))
     });
     changed.collect()
-}
-
-/// The disk's terms in the ledger's terms.
-fn found(bundle: &Bundle) -> Vec<Found> {
-    let file = |file: &File| FoundFile {
-        path: printable(&file.path.to_string_lossy()),
-        label: printable(&file.label),
-        content: file.content.clone().map_err(|error| error.to_string()),
-    };
-    let roots = bundle.roots.iter().map(|root| Found {
-        path: printable(&root.path.to_string_lossy()),
-        files: match &root.state {
-            RootState::Files(files) => Ok(files.iter().map(file).collect()),
-            RootState::Unreadable(why) => Err(why.to_string()),
-        },
-    });
-    roots.collect()
 }

@@ -6,6 +6,7 @@ mod support;
 
 mod architecture;
 mod bootstrap;
+mod check;
 mod clients;
 mod convergence;
 mod edits;
