@@ -185,10 +185,11 @@ impl<K: KindMachine> Machine for ByKind<K> {
     }
 
     fn unanswered(&self) -> Vec<(ResourceKind, Names)> {
-        let of_kind = |(kind, machine): (&ResourceKind, &K)| {
-            machine.outstanding().all_names().map(|names| (*kind, names.clone())).collect::<Vec<_>>()
-        };
-        self.kinds.iter().flat_map(of_kind).collect()
+        let mut all = Vec::new();
+        for (kind, machine) in &self.kinds {
+            all.extend(machine.outstanding().all_names().map(|names| (*kind, names.clone())));
+        }
+        all
     }
 
     fn encode(response: Response) -> Vec<Bytes> {

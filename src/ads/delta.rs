@@ -1,12 +1,13 @@
 //! Incremental xDS (xDS protocol, "Incremental xDS").
 
 use super::{
-    ByKind, Event, Protocol, Response, frame,
+    ByKind, Event, Protocol, Response,
+    frame::{self, Head},
     machine::{Circumstances, KindMachine, Outgoing, Turn},
     outstanding::{InFlight, Outstanding},
     subscription::WILDCARD,
     tracker::{Pass, Tracker},
-    wire::{DeltaDiscoveryRequest, DeltaHead, WireNode},
+    wire::{DeltaDiscoveryRequest, WireNode},
 };
 use crate::snapshot::{ResourceKind, ResourceSet};
 use bytes::Bytes;
@@ -150,12 +151,12 @@ impl KindMachine for DeltaKind {
     }
 
     fn encode(response: Response) -> Vec<Bytes> {
-        let head = DeltaHead {
-            system_version_info: response.version.to_string(),
-            type_url: response.kind.type_url().to_owned(),
-            nonce: response.nonce.to_string(),
-            removed_resources: response.removed.iter().map(ToString::to_string).collect(),
-            control_plane: Some(frame::control_plane()),
+        let head = Head {
+            version: &response.version,
+            kind: response.kind,
+            nonce: response.nonce,
+            removed: &response.removed,
+            control_plane_tag: 7,
         };
         frame::message(&head, &response.resources)
     }
@@ -167,7 +168,7 @@ impl DeltaKind {
         let response = self.outstanding.settle(&request.response_nonce)?;
         let waiting = self.outstanding.oldest();
         let Some(error) = &request.error_detail else {
-            self.tracker.accepted(response.nonce, response.names.iter());
+            self.tracker.accepted(response.nonce, &response.names);
             let settled = response.complete && !self.is_in_doubt();
             return Some(Event::Acked { kind, response, settled, waiting });
         };

@@ -9,7 +9,10 @@ use super::outstanding::Names;
 use crate::snapshot::ResourceKind;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Nodes and types that are remembered, and bytes of all names together. A client invents node ids at will; past
@@ -26,7 +29,14 @@ type Key = (Arc<str>, ResourceKind);
 /// The memory, shared by all streams.
 #[derive(Clone, Debug, Default)]
 pub struct Doubts {
-    table: Arc<Mutex<Table>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    table: Mutex<Table>,
+    /// Whether there may be entries: normally there are none, and nobody need lock anything.
+    any: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +70,7 @@ impl Doubts {
     /// A node rejected a response with these names, or will never answer it.
     fn add<'a>(&self, node: &Arc<str>, kind: ResourceKind, names: impl Iterator<Item = &'a Arc<str>>) {
         let table = &mut *self.lock();
+        self.shared.any.store(true, Ordering::Release);
         table.clock += 1;
         let entry = table.entries.entry((Arc::clone(node), kind)).or_insert_with(|| Entry {
             names: BTreeSet::new(),
@@ -96,6 +107,7 @@ impl Doubts {
         }
         if entry.names.is_empty() {
             table.forget(&key);
+            self.shared.any.store(!table.entries.is_empty(), Ordering::Release);
         }
     }
 
@@ -115,7 +127,7 @@ impl Doubts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,7 +155,9 @@ impl StreamDoubts {
 
     /// The client accepted a response with these names.
     pub(super) fn accepted(&self, kind: ResourceKind, names: &Names) {
-        self.doubts.settle(&self.node, kind, names.iter());
+        if self.doubts.shared.any.load(Ordering::Acquire) {
+            self.doubts.settle(&self.node, kind, names.iter());
+        }
     }
 
     /// What the client has not answered now.

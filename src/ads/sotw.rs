@@ -1,11 +1,12 @@
 //! State of the world (xDS protocol, "The Basic protocol: state of the world").
 
 use super::{
-    ByKind, Event, Protocol, Response, frame,
+    ByKind, Event, Protocol, Response,
+    frame::{self, Head},
     machine::{Circumstances, KindMachine, Outgoing, Turn},
     outstanding::{InFlight, Names, Outstanding},
     tracker::{Pass, Plan, Tracker},
-    wire::{DiscoveryRequest, SotwHead, WireNode},
+    wire::{DiscoveryRequest, WireNode},
 };
 use crate::snapshot::{Encoded, ResourceKind, ResourceSet, version_of_all};
 use bytes::Bytes;
@@ -166,11 +167,12 @@ impl KindMachine for SotwKind {
     }
 
     fn encode(response: Response) -> Vec<Bytes> {
-        let head = SotwHead {
-            version_info: response.version.to_string(),
-            type_url: response.kind.type_url().to_owned(),
-            nonce: response.nonce.to_string(),
-            control_plane: Some(frame::control_plane()),
+        let head = Head {
+            version: &response.version,
+            kind: response.kind,
+            nonce: response.nonce,
+            removed: &[],
+            control_plane_tag: 6,
         };
         frame::message(&head, &response.resources)
     }
@@ -206,7 +208,7 @@ impl SotwKind {
         let waiting = self.outstanding.oldest();
         let Some(error) = &request.error_detail else {
             self.rejected = self.rejected.filter(|rejected| *rejected > response.nonce);
-            self.tracker.accepted(response.nonce, response.names.iter());
+            self.tracker.accepted(response.nonce, &response.names);
             let settled = response.complete && !self.is_in_doubt();
             return Event::Acked { kind, response, settled, waiting };
         };

@@ -223,11 +223,11 @@ impl Tracker {
 
     /// The client accepted the response `nonce`, so what it has of these names is known, whatever became of responses
     /// before it.
-    pub(super) fn accepted<'a>(&mut self, nonce: u64, names: impl Iterator<Item = &'a Arc<str>>) {
+    pub(super) fn accepted(&mut self, nonce: u64, names: &Names) {
         if self.doubted.is_empty() {
             return;
         }
-        for name in names {
+        for name in names.iter() {
             if self.doubted.get(name).is_some_and(|doubted| *doubted < nonce) {
                 self.doubted.remove(name);
             }

@@ -1,4 +1,4 @@
-//! Messages with only the fields that the server needs: requests, and the heads of responses.
+//! Requests with only the fields that the server reads.
 //!
 //! Envoy's node lists 516 extensions, 61 kB; decoding all that costs 137 µs for each request, skipping it 5 µs.
 
@@ -93,41 +93,6 @@ pub(super) struct SemanticVersion {
     pub(super) minor_number: u32,
     #[prost(uint32, tag = "3")]
     pub(super) patch: u32,
-}
-
-/// `DiscoveryResponse` without its resources, which follow as shared bytes: protobuf allows any order of fields.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SotwHead {
-    #[prost(string, tag = "1")]
-    pub(super) version_info: String,
-    #[prost(string, tag = "4")]
-    pub(super) type_url: String,
-    #[prost(string, tag = "5")]
-    pub(super) nonce: String,
-    #[prost(message, optional, tag = "6")]
-    pub(super) control_plane: Option<ControlPlane>,
-}
-
-/// `DeltaDiscoveryResponse` without its resources.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct DeltaHead {
-    #[prost(string, tag = "1")]
-    pub(super) system_version_info: String,
-    #[prost(string, tag = "4")]
-    pub(super) type_url: String,
-    #[prost(string, tag = "5")]
-    pub(super) nonce: String,
-    #[prost(string, repeated, tag = "6")]
-    pub(super) removed_resources: Vec<String>,
-    #[prost(message, optional, tag = "7")]
-    pub(super) control_plane: Option<ControlPlane>,
-}
-
-/// `envoy.config.core.v3.ControlPlane`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct ControlPlane {
-    #[prost(string, tag = "1")]
-    pub(super) identifier: String,
 }
 
 #[cfg(test)]
