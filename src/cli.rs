@@ -4,7 +4,7 @@
 
 use crate::{
     envoy::{Bootstrap, BootstrapTls, Profile, XdsEndpoint},
-    policy::AddressGuard,
+    policy::{AddressGuard, Question},
     server::{ServerConfig, TlsFiles, XdsListen},
     telemetry::LogFormat,
 };
@@ -21,7 +21,7 @@ use std::{
 #[command(
     version,
     about,
-    after_help = "Exit codes: 0 fine, 1 findings (`check`) or not live (`wait`), 2 usage or I/O; `run -- COMMAND` gives the command's own (128 and the number of a signal)."
+    after_help = "Exit codes: 0 fine, 1 findings (`check`), denied (`why`) or not live (`wait`), 2 usage or I/O; `run -- COMMAND` gives the command's own (128 and the number of a signal)."
 )]
 pub struct Cli {
     /// What to do.
@@ -43,6 +43,11 @@ pub enum Command {
     ///
     /// Exit code 0: nothing, or warnings only. 1: a file has errors (with --strict, or warnings). 2: a file cannot be read.
     Check(CheckArgs),
+    /// Say whether a request would pass, which line of the allowlist decides, and what to write.
+    ///
+    /// Exit code 0: it passes. 1: it is denied. 2: a file is not valid or cannot be read. What only Envoy can know (the
+    /// addresses behind a name) is no part of the answer.
+    Why(WhyArgs),
     /// Print the configuration with which an Envoy of your own starts.
     Bootstrap(BootstrapArgs),
     /// Show what a running control plane serves, and which sidecars have it.
@@ -191,6 +196,20 @@ impl CheckArgs {
     pub const fn format(&self) -> CheckFormat {
         if self.json { CheckFormat::Json } else { self.format }
     }
+}
+
+/// Flags of `why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// https://HOST/, http://HOST/, HOST or HOST:PORT; without a scheme, a tunnel (CONNECT), to port 443 if none is named.
+    #[arg(value_name = "URL|HOST[:PORT]")]
+    pub target: Question,
+    /// Allowlist file, or directory of *.yaml and *.yml files; several form one allowlist.
+    #[arg(long = "allowlist", env = "EXEAT_ALLOWLIST", value_name = "PATH", value_delimiter = ',', default_value = ServeArgs::DEFAULT_ALLOWLIST)]
+    pub allowlists: Vec<PathBuf>,
+    /// One JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How `check` prints.

@@ -19,6 +19,7 @@ pub use diagnostic::{Diagnostic, Severity, Source, Span};
 pub use file::{Entry, FileEntries, MAX_BYTES, parse};
 pub use ledger::{FileState, Found, FoundFile, Ledger, Loaded};
 pub use render::{OneLine, Snippet};
+pub use suggest::nearest;
 
 use crate::policy::{HostPattern, Policy, Ports, Rule};
 use std::{collections::BTreeMap, sync::Arc};

@@ -2,7 +2,7 @@
 
 /// The nearest of `known` within two edits (one for short words); nothing if none is that near.
 #[must_use]
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let limit = if word.chars().count() <= 4 { 1 } else { 2 };
     known
         .iter()

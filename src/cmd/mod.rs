@@ -8,6 +8,7 @@ mod run;
 mod serve;
 mod status;
 mod wait;
+mod why;
 
 use crate::{
     admin::proto::admin_client::AdminClient,
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => blocking(&args, serve::serve(&args)),
         Command::Run(args) => blocking(&args.serve, run::run(&args)),
+        Command::Why(args) => why::why(&args),
         Command::Check(args) => check::check(&args),
         Command::Bootstrap(args) => bootstrap::print(args),
         Command::Status(args) => asking(status::status(&args)),

@@ -7,19 +7,23 @@
 
 mod decide;
 mod diff;
+mod explain;
 mod host;
 mod origin;
 mod port;
 mod private;
+mod question;
 mod reason;
 mod suffix;
 
 pub use decide::{Request, Verdict, Via};
 pub use diff::PolicyDiff;
+pub use explain::{Explanation, NearMiss};
 pub use host::{HostName, HostPattern, InvalidHost};
 pub use origin::Origin;
 pub use port::{InvalidPort, Port, Ports};
 pub use private::AddressGuard;
+pub use question::Question;
 pub use reason::DenyReason;
 pub use suffix::{Suffix, suffix_of};
 

@@ -21,7 +21,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("admin", &["fleet", "snapshot", "allowlist", "policy"]),
     ("server", &["admin", "ads", "allowlist", "envoy", "fleet", "policy", "snapshot", "source"]),
     ("cli", &["envoy", "policy", "server"]),
-    ("cmd", &["admin", "allowlist", "cli", "envoy", "fleet", "server", "sidecar"]),
+    ("cmd", &["admin", "allowlist", "cli", "envoy", "fleet", "policy", "server", "sidecar"]),
     ("main", &[]),
 ];
 const FOR_ALL: [&str; 2] = ["metrics", "telemetry"];

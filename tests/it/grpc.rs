@@ -151,6 +151,8 @@ async fn nothing_is_served_before_the_first_valid_allowlist() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_api_shows_and_follows_the_state() {
     let server = server("- a.test\n");
+    let refused = AdminClient::new(channel(&server).await).status(StatusRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented, "sidecars do not see each other");
     let endpoint = Endpoint::new(format!("http://{}", server.admin)).unwrap();
     let mut admin = AdminClient::new(endpoint.connect().await.unwrap());
     let status = admin.status(StatusRequest {}).await.unwrap().into_inner();

@@ -23,3 +23,4 @@ mod peers;
 mod rejections;
 mod run;
 mod transport;
+mod why;
