@@ -3,7 +3,7 @@
 //! Knows nothing of what is served there.
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -15,10 +15,12 @@ const LOCAL: [&str; 5] = [".local", ".localhost", ".internal", ".svc", ".test"];
 
 /// Refuses requests that a page of another site makes, and those for a name: a page may have its own name lead here (DNS
 /// rebinding). Programs ask for an address, for `localhost`, or for a name inside a network that has no dot.
-pub async fn refuse_strangers(request: Request, next: Next) -> Response {
+///
+/// `is_local`: whether only this machine reaches the port. Else it is asked for by whatever name it has.
+pub async fn refuse_strangers(State(is_local): State<bool>, request: Request, next: Next) -> Response {
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let host = host.or_else(|| text(request.headers(), header::HOST.as_str()).map(str::to_owned));
-    if host.as_deref().is_some_and(is_a_web_name) || is_of_a_page(request.headers()) {
+    if (is_local && host.as_deref().is_some_and(is_a_web_name)) || is_of_a_page(request.headers()) {
         let words = "refused: not for web pages; ask for an IP address or localhost\n";
         return (StatusCode::FORBIDDEN, words).into_response();
     }

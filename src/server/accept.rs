@@ -4,6 +4,7 @@ use super::{listen::Socket, tls::Acceptor};
 use crate::ads::Peer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     fmt,
     future::Future,
@@ -17,6 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::AbortHandle,
     time::{Instant, Sleep},
 };
 use tonic::transport::server::Connected;
@@ -31,8 +33,9 @@ const RESERVED_DESCRIPTORS: usize = 128;
 const PREFACE_WITHIN: Duration = Duration::from_secs(10);
 /// What a client has for the TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-/// Handshakes at a time: those who have shown no certificate cannot take the places of those who have.
-const HANDSHAKES: usize = 512;
+/// Handshakes at a time. Those who have shown no certificate cannot take the places of those who have, and where there are
+/// too many the oldest gives way: an honest one is over in a moment.
+const HANDSHAKES: usize = 1024;
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
 const PREFACE_BYTES: usize = 24;
 /// A system that is out of descriptors or memory has none the next moment either.
@@ -46,6 +49,7 @@ const QUEUE: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) connections: usize,
+    pub(super) handshakes: usize,
     pub(super) preface_within: Duration,
     pub(super) handshake_within: Duration,
 }
@@ -56,19 +60,22 @@ impl Limits {
         let descriptors = usize::try_from(descriptors()).unwrap_or(usize::MAX);
         // Where there are very few, half of them.
         let others = (ADMIN_CONNECTIONS + RESERVED_DESCRIPTORS).min(descriptors / 2);
-        let connections = CONNECTIONS.min(descriptors - others);
+        let places = descriptors - others;
+        let handshakes = HANDSHAKES.min(places / 8).max(1);
+        let connections = CONNECTIONS.min(places.saturating_sub(handshakes));
         if connections < CONNECTIONS {
             tracing::warn!(
                 "at most {connections} xDS connections: the process may open {descriptors} files (ulimit -n)"
             );
         }
-        Self { connections, preface_within: PREFACE_WITHIN, handshake_within: HANDSHAKE_WITHIN }
+        Self { connections, handshakes, preface_within: PREFACE_WITHIN, handshake_within: HANDSHAKE_WITHIN }
     }
 
     /// Of the admin port.
     pub(super) const fn admin() -> Self {
         Self {
             connections: ADMIN_CONNECTIONS,
+            handshakes: 1,
             preface_within: PREFACE_WITHIN,
             handshake_within: HANDSHAKE_WITHIN,
         }
@@ -104,7 +111,8 @@ pub(super) enum Accepted {
 pub(super) struct Accept {
     limits: Limits,
     permits: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    /// Oldest first; some may be over.
+    handshakes: Mutex<VecDeque<AbortHandle>>,
     sink: mpsc::Sender<Result<Connection, Infallible>>,
     full: Seldom,
     failing: Seldom,
@@ -115,7 +123,7 @@ impl Accept {
     pub(super) fn new(limits: Limits) -> (Arc<Self>, Incoming) {
         let (sink, incoming) = mpsc::channel(QUEUE);
         let permits = Arc::new(Semaphore::new(limits.connections));
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES.min(limits.connections)));
+        let handshakes = Mutex::default();
         let (full, failing, refused) = Default::default();
         (Arc::new(Self { limits, permits, handshakes, sink, full, failing, refused }), incoming)
     }
@@ -135,9 +143,9 @@ impl Accept {
             let peer = Peer { address, certificate: None };
             match (accepted, &tls) {
                 (Accepted::Tcp(stream), Some(tls)) => {
-                    let Some(permit) = self.place(&self.handshakes, &peer) else { continue };
                     // A client that dawdles keeps nobody else waiting.
-                    tokio::spawn(Arc::clone(&self).handshake(stream, tls.clone(), peer, permit));
+                    let handshake = Arc::clone(&self).handshake(stream, tls.clone(), peer);
+                    self.begin(tokio::spawn(handshake).abort_handle());
                 }
                 (Accepted::Tcp(stream), None) => self.deliver(Box::new(stream), peer).await,
                 (Accepted::Local(stream), _) => self.deliver(stream, peer).await,
@@ -145,13 +153,21 @@ impl Accept {
         }
     }
 
-    async fn handshake(
-        self: Arc<Self>,
-        stream: TcpStream,
-        tls: Acceptor,
-        mut peer: Peer,
-        permit: OwnedSemaphorePermit,
-    ) {
+    /// Counts a handshake, and ends the oldest if there are too many.
+    fn begin(&self, handshake: AbortHandle) {
+        let mut all = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= self.limits.handshakes {
+            all.retain(|one| !one.is_finished());
+        }
+        if all.len() >= self.limits.handshakes
+            && let Some(oldest) = all.pop_front()
+        {
+            oldest.abort();
+        }
+        all.push_back(handshake);
+    }
+
+    async fn handshake(self: Arc<Self>, stream: TcpStream, tls: Acceptor, mut peer: Peer) {
         let shaken = tokio::time::timeout(self.limits.handshake_within, tls.accept(stream)).await;
         match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((stream, certificate)) => {
@@ -159,7 +175,6 @@ impl Accept {
                     tracing::debug!("the client at {} is {names:?}", peer.address);
                 }
                 peer.certificate = certificate;
-                drop(permit);
                 self.deliver(Box::new(stream), peer).await;
             }
             Err(error) => {
@@ -169,18 +184,12 @@ impl Accept {
         }
     }
 
-    /// One of so many places; who finds none is closed.
-    fn place(&self, places: &Arc<Semaphore>, peer: &Peer) -> Option<OwnedSemaphorePermit> {
-        let permit = Arc::clone(places).try_acquire_owned().ok();
-        if permit.is_none() {
-            let address = &peer.address;
-            self.full.log(|| tracing::error!("closed the connection of {address}: too many are open"));
-        }
-        permit
-    }
-
     async fn deliver(&self, io: Box<dyn Transport>, peer: Peer) {
-        let Some(permit) = self.place(&self.permits, &peer) else { return };
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            let (address, most) = (peer.address, self.limits.connections);
+            self.full.log(|| tracing::error!("closed the connection of {address}: {most} are open"));
+            return;
+        };
         let preface = Preface::within(self.limits.preface_within);
         let connection = Connection { io, peer, preface: Some(preface), _permit: permit };
         // Without a server that takes it, it is closed.
@@ -360,6 +369,23 @@ mod tests {
         served.pop();
         let _client = TcpStream::connect(&address).await.unwrap();
         tokio::time::timeout(PATIENCE, incoming.recv()).await.expect("there is room again").unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_oldest_handshake_gives_way() {
+        let (accept, _incoming) = Accept::new(Limits { handshakes: 2, ..Limits::admin() });
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            let handshake = tokio::spawn(std::future::pending::<()>());
+            accept.begin(handshake.abort_handle());
+            all.push(handshake);
+        }
+        assert!(all.remove(0).await.unwrap_err().is_cancelled());
+        // One that is over keeps no place.
+        all[0].abort();
+        drop((&mut all[0]).await);
+        accept.begin(tokio::spawn(std::future::pending::<()>()).abort_handle());
+        assert!(!all[1].is_finished());
     }
 
     #[test]

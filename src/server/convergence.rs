@@ -60,7 +60,9 @@ fn log_late(edit: &Edit, progress: &Progress) {
     let change = &edit.change;
     let (live, last) = (progress.live.len(), took(edit, progress).last().copied());
     let last_ms = milliseconds(last);
-    if progress.is_over() {
+    if live == 0 && progress.is_over() {
+        tracing::info!(live, "allowlist edit: {change}; the sidecars that had not accepted it are gone");
+    } else if progress.is_over() {
         tracing::info!(
             live,
             last_ms,

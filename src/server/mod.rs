@@ -147,7 +147,10 @@ impl Server {
         let routes = admin::router(source, &metrics)
             .merge(grpc_admin.routes().into_axum_router())
             .fallback(admin::not_found)
-            .layer(axum::middleware::from_fn(admin::refuse_strangers));
+            .layer(axum::middleware::from_fn_with_state(
+                admin_address.ip().is_loopback(),
+                admin::refuse_strangers,
+            ));
         let until = shutdown.clone();
         tasks.spawn(async move {
             admin_port::serve(admin_socket, routes, until).await;

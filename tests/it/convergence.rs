@@ -1,6 +1,6 @@
 //! What people and scripts are told of an edit on its way.
 
-use crate::support::{Block, ControlPlane, Sidecar, Stack, exeat, finish, get, wait_until};
+use crate::support::{Block, ControlPlane, Sidecar, Stack, exeat, finish, get, texts, wait_until};
 use envoy_types::pb::envoy::{
     config::{core::v3::Node, route::v3::RouteConfiguration},
     service::{
@@ -26,11 +26,6 @@ fn run(server: &ControlPlane, arguments: &[&str]) -> Output {
     finish(exeat().args(arguments).args(["--admin", &server.admin.to_string()]))
 }
 
-fn texts(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
 #[test]
 fn a_script_waits_until_an_edit_is_enforced() {
     let stack = Stack::start("- a.test:{port}\n");
@@ -42,13 +37,13 @@ fn a_script_waits_until_an_edit_is_enforced() {
         let second = if round % 2 == 0 { format!("- b.test:{port}\n") } else { String::new() };
         fs::write(stack.allowlist(), format!("- a.test:{port}\n{second}")).unwrap();
         // Not a moment later: the server may not even have noticed the edit.
-        let (exit, out, err) = texts(&run(server, &["wait", "--live", "--timeout", "20"]));
+        let (exit, out, err) = texts(run(server, &["wait", "--live", "--timeout", "20"]));
         assert_eq!(exit, Some(0), "{err}");
         assert_eq!(out, format!("{entries} entries are live on 1 of 1 sidecars\n"));
         assert_eq!(get(stack.proxy(), &url).code, code);
     }
     fs::write(stack.allowlist(), "- *.b.test\n").unwrap();
-    let (exit, _, err) = texts(&run(server, &["wait", "--live"]));
+    let (exit, _, err) = texts(run(server, &["wait", "--live"]));
     assert_eq!(exit, Some(1));
     assert!(err.contains("allowlist.yaml is not in force\nallowlist.yaml:1:3: "), "{err}");
 }
@@ -56,13 +51,13 @@ fn a_script_waits_until_an_edit_is_enforced() {
 #[test]
 fn a_script_is_told_why_an_edit_is_not_live() {
     let server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
-    let (exit, out, _) = texts(&run(&server, &["wait", "--live"]));
+    let (exit, out, _) = texts(run(&server, &["wait", "--live"]));
     assert_eq!((exit, out.as_str()), (Some(0), "1 entries are served; no sidecar is connected\n"));
-    let (exit, _, err) = texts(&run(&server, &["wait", "--live", "--sidecars", "1", "--timeout", "0.3"]));
+    let (exit, _, err) = texts(run(&server, &["wait", "--live", "--sidecars", "1", "--timeout", "0.3"]));
     assert_eq!(exit, Some(1));
     assert_eq!(err, "exeat: not live after 0.3 s: 0 of 1 sidecars are connected\n");
     let nobody = finish(exeat().args(["wait", "--live", "--admin", "127.0.0.1:1"]));
-    let (exit, _, err) = texts(&nobody);
+    let (exit, _, err) = texts(nobody);
     assert_eq!(exit, Some(2));
     assert!(err.contains("no control plane answers on 127.0.0.1:1 (--admin says"), "{err}");
 }
@@ -70,13 +65,13 @@ fn a_script_is_told_why_an_edit_is_not_live() {
 #[test]
 fn a_person_sees_the_fleet() {
     let stack = Stack::start("- a.test:{port}\n");
-    let (exit, out, err) = texts(&run(&stack.control_plane, &["status"]));
+    let (exit, out, err) = texts(run(&stack.control_plane, &["status"]));
     assert_eq!(exit, Some(0), "{err}");
     assert!(out.contains("serves 1 entries, version "), "{out}");
     assert!(out.contains("allowlist.yaml: in force"), "{out}");
     let row = out.lines().find(|line| line.starts_with("sidecar-1")).unwrap();
     assert!(row.contains("1.40.") && row.contains("common") && row.ends_with("in sync"), "{out}");
-    let (_, out, _) = texts(&run(&stack.control_plane, &["status", "--json"]));
+    let (_, out, _) = texts(run(&stack.control_plane, &["status", "--json"]));
     let status: serde_json::Value = serde_json::from_str(&out).unwrap();
     let sidecar = &status["sidecars"][0];
     assert_eq!((&sidecar["identity"], &sidecar["edits_behind"]), (&"sidecar-1".into(), &0.into()));
@@ -156,9 +151,9 @@ async fn a_rejection_leads_to_the_line_and_an_ack_clears_it() {
     assert!(line["message"].as_str().unwrap().len() < 2000, "a client's words are bounded");
     let line = server.process().wait_for("the edit", |line| line.contains("allowlist edit"));
     assert!(line.contains("live on 0 of 1 sidecars; rejected by scripted"), "{line}");
-    let (_, out, _) = texts(&run(&server, &["status"]));
+    let (_, out, _) = texts(run(&server, &["status"]));
     assert!(out.contains("rejected rds: virtual host") && out.contains("(see allowlist.yaml:2)"), "{out}");
-    let (exit, _, err) = texts(&run(&server, &["wait", "--live"]));
+    let (exit, _, err) = texts(run(&server, &["wait", "--live"]));
     assert_eq!(exit, Some(1), "{err}");
     assert!(err.contains("sidecar scripted rejected rds: "), "{err}");
     // No loop: the next thing to come is the next edit.
@@ -290,7 +285,7 @@ async fn who_asks_for_nothing_of_the_policy_holds_nobody_up() {
     fs::write(server.allowlist(), "- a.test\n- b.test\n").unwrap();
     let line = server.process().wait_for("the edit", |line| line.contains("allowlist edit"));
     assert!(line.contains("live on 1 of 1 sidecars"), "{line}");
-    let (exit, out, _) = texts(&run(&server, &["wait", "--live"]));
+    let (exit, out, _) = texts(run(&server, &["wait", "--live"]));
     assert_eq!((exit, out.as_str()), (Some(0), "2 entries are live on 1 of 1 sidecars\n"));
     // Rejecting the answer to a name that does not exist is no rejection of the policy.
     let mut lost = Scripted::start(&server, "lost", "no-such-table").await;
@@ -298,7 +293,7 @@ async fn who_asks_for_nothing_of_the_policy_holds_nobody_up() {
     // What else it asks for in the same request is answered (R-C15).
     lost.tell(&nonce, Some("forged\u{2028}line"), &["another-table"]).await;
     lost.next().await;
-    let (_, out, _) = texts(&run(&server, &["status"]));
+    let (_, out, _) = texts(run(&server, &["status"]));
     assert!(!out.contains("rejected"), "{out}");
     assert!(!server.process().text().contains(['\u{2028}', '\u{202e}']));
     asked.abort();

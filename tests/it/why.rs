@@ -1,13 +1,10 @@
 //! `exeat why`: the answer, the line it rests on, and what to write.
 
-use crate::support::{exeat, finish};
+use crate::support::{exeat, finish, texts};
 use std::{fs, path::Path};
 
-/// Exit code, standard output, standard error.
 fn why(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = finish(exeat().current_dir(directory).arg("why").args(arguments));
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    texts(finish(exeat().current_dir(directory).arg("why").args(arguments)))
 }
 
 #[test]

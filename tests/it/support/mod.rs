@@ -15,7 +15,7 @@ pub use control_plane::ControlPlane;
 pub use dns::Dns;
 pub use generic::{GenericServer, resource};
 pub use http::{Connection, Reply, deny_reason, get, request, tunnel};
-pub use process::{Process, exeat, finish, finish_within, soon, wait_until};
+pub use process::{Process, exeat, finish, finish_within, soon, texts, wait_until};
 pub use sidecar::{Sidecar, envoy_binary};
 pub use tools::{Authority, certificate, command, example, python_with};
 pub use upstream::Upstream;

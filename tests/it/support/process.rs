@@ -11,6 +11,12 @@ use std::{
 /// Far above what anything takes, so that a busy machine does not fail a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Exit code, standard output, standard error.
+pub fn texts(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
 /// What a future gives, or the test fails.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("nothing came")
