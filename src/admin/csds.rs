@@ -50,10 +50,11 @@ impl ClientStatusService {
             return Err(Status::invalid_argument(format!("at most {MAX_MATCHERS} node_matchers")));
         }
         let (mut config, mut contents) = (Vec::new(), 0);
-        let each = if request.exclude_resource_contents { 0 } else { size(source) };
         for (_, sidecar) in source.fleet.sidecars() {
             if matches(&request.node_matchers, &sidecar.info.node_id)? {
-                contents += each;
+                if !request.exclude_resource_contents {
+                    contents += size(source, &sidecar.info.group);
+                }
                 if contents > MAX_CONTENTS {
                     return Err(Status::resource_exhausted(
                         "the answer would be too large: match fewer nodes, or set exclude_resource_contents",
@@ -87,9 +88,9 @@ impl ClientStatusDiscoveryService for ClientStatusService {
     }
 }
 
-/// The bytes of everything that is served.
-fn size(source: &StatusSource) -> usize {
-    let published = source.store.current();
+/// The bytes of everything that a group is served.
+fn size(source: &StatusSource, group: &str) -> usize {
+    let published = source.stores.current(group);
     let sets = ResourceKind::ALL.into_iter().filter_map(|kind| published.as_ref()?.snapshot.set(kind));
     sets.map(|set| set.iter().map(|one| one.sotw().len()).sum::<usize>()).sum()
 }
@@ -125,7 +126,7 @@ fn matches_text(matcher: &StringMatcher, text: &str) -> Result<bool, Status> {
 }
 
 fn client(source: &StatusSource, sidecar: &Sidecar, without_contents: bool) -> ClientConfig {
-    let published = source.store.current();
+    let published = source.stores.current(&sidecar.info.group);
     let set = |kind: ResourceKind| published.as_ref().and_then(|published| published.snapshot.set(kind));
     let edit = published.as_ref().map(|published| published.edit.number());
     let has_all = in_sync(sidecar, edit);
@@ -192,6 +193,6 @@ fn status(set: &ResourceSet, state: &KindState) -> ConfigStatus {
 }
 
 /// A resource field of a response is a response with one resource.
-fn body(one: &Encoded) -> Option<Any> {
+pub(super) fn body(one: &Encoded) -> Option<Any> {
     DiscoveryResponse::decode(one.sotw().clone()).ok()?.resources.into_iter().next()
 }

@@ -40,7 +40,7 @@ pub async fn not_found() -> Response {
 
 /// Red until a valid allowlist is in force. A later bad edit leaves it green: the last good policy is served.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    match admin.source.store.current() {
+    match admin.source.stores.version() {
         Some(_) => "ready\n".into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "no valid allowlist has been read yet\n").into_response(),
     }

@@ -17,8 +17,8 @@ pub(super) struct StateCollector(pub(super) StatusSource);
 impl Collector for StateCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Self(source) = self;
-        let published = source.store.current();
-        let edit = published.as_ref().map(|published| published.edit.number());
+        let published = source.stores.all();
+        let edit = |group: &str| published.get(group).map(|published| published.edit.number());
         let allowlist = source.allowlist();
         let rejected = allowlist.files.iter().filter(|file| !file.in_force).count();
         let sidecars = source.fleet.sidecars();
@@ -27,7 +27,7 @@ impl Collector for StateCollector {
             let metric = ConstGauge::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
         };
-        gauge("ready", "Whether resources are served", f64::from(u8::from(published.is_some())))?;
+        gauge("ready", "Whether resources are served", f64::from(u8::from(!published.is_empty())))?;
         gauge("allowlist_entries", "Entries in force", count(allowlist.entries))?;
         gauge("allowlist_files", "Allowlist files", count(allowlist.files.len()))?;
         gauge("allowlist_files_rejected", "Files whose newest content is not in force", count(rejected))?;
@@ -46,7 +46,7 @@ impl Collector for StateCollector {
         }
         let family = encoder.encode_descriptor("sidecars", "Connected sidecars", None, MetricType::Gauge)?;
         labelled_gauges(family, "protocol", by_protocol)?;
-        let behind = sidecars.iter().filter(|(_, one)| !in_sync(one, edit)).count();
+        let behind = sidecars.iter().filter(|(_, one)| !in_sync(one, edit(&one.info.group))).count();
         let metric = ConstGauge::new(count(behind));
         let help = "Connected sidecars that have not accepted everything that is served";
         metric.encode(encoder.encode_descriptor("sidecars_behind", help, None, MetricType::Gauge)?)?;

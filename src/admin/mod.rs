@@ -3,6 +3,7 @@
 //! Must not change anything: it reads the fleet, the snapshot and the state of the files.
 
 mod csds;
+mod explain;
 mod grpc;
 mod http;
 mod metrics;
@@ -16,7 +17,11 @@ pub mod proto {
     tonic::include_proto!("exeat.admin.v1");
 }
 
+/// The group of sidecars that are no agent.
+pub const COMMON: &str = "common";
+
 pub use csds::ClientStatusService;
+pub use explain::{Texts, explain};
 pub use grpc::AdminService;
 pub use http::{not_found, router};
 pub use status::{AllowlistState, Rescan, StatusSource};

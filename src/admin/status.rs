@@ -1,10 +1,11 @@
 //! The one view that `/status`, the gRPC service and the metrics show.
 
-use super::proto;
+use super::{explain::Texts, proto};
 use crate::{
     allowlist::{FileState, OneLine},
     fleet::{Fleet, Sidecar},
-    snapshot::{ResourceKind, Store, Version},
+    policy::PolicySet,
+    snapshot::{ResourceKind, Stores, Version},
 };
 use std::{
     pin::Pin,
@@ -20,6 +21,8 @@ pub struct AllowlistState {
     pub files: Vec<FileState>,
     /// Entries in force.
     pub entries: usize,
+    /// The texts in force, to quote lines of.
+    pub texts: Texts,
     /// When the newest edit came into force.
     pub applied_at: Option<SystemTime>,
 }
@@ -27,8 +30,10 @@ pub struct AllowlistState {
 /// Where the view is read from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StatusSource {
-    /// What is served.
-    pub store: Arc<Store>,
+    /// What is served, by group.
+    pub stores: Arc<Stores>,
+    /// What is allowed: the policies in force.
+    pub policies: watch::Receiver<Option<Arc<PolicySet>>>,
     /// To whom.
     pub fleet: Fleet,
     /// From which files.
@@ -42,21 +47,23 @@ impl StatusSource {
     /// The state now.
     #[must_use]
     pub fn view(&self) -> proto::StatusResponse {
-        let published = self.store.current();
+        let published = self.stores.all();
         let files = self.files.borrow().clone();
-        let edit = published.as_ref().map(|published| published.edit.number());
-        let snapshot = published.as_ref().map(|published| Arc::clone(&published.snapshot));
-        let served = |kind: &str| {
-            let kind = ResourceKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
-            Some(Arc::clone(snapshot.as_ref()?.set(kind)?.version()))
+        let show = |one: &Sidecar| {
+            let published = published.get(&one.info.group);
+            let served = |kind: &str| {
+                let kind = ResourceKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+                Some(Arc::clone(published?.snapshot.set(kind)?.version()))
+            };
+            sidecar(one, published.map(|published| published.edit.number()), &served)
         };
         proto::StatusResponse {
             exeat_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: published.is_some(),
-            version: published.map(|published| published.snapshot.version().to_string()).unwrap_or_default(),
+            ready: !published.is_empty(),
+            version: self.stores.version().as_deref().unwrap_or_default().to_owned(),
             entries: u32::try_from(files.entries).unwrap_or(u32::MAX),
             files: files.files.iter().map(file).collect(),
-            sidecars: self.fleet.sidecars().iter().map(|(_, one)| sidecar(one, edit, &served)).collect(),
+            sidecars: self.fleet.sidecars().iter().map(|(_, one)| show(one)).collect(),
         }
     }
 
@@ -71,6 +78,7 @@ fn file(state: &FileState) -> proto::AllowlistFile {
     proto::AllowlistFile {
         path: state.path.to_string(),
         in_force: state.in_force,
+        restored: state.restored,
         diagnostics: state.diagnostics.iter().map(|found| OneLine(found).to_string()).collect(),
     }
 }

@@ -3,6 +3,7 @@
 use super::{Node, Peer};
 use crate::snapshot::{ResourceKind, Store};
 use std::{fmt, sync::Arc};
+use tokio::sync::watch;
 
 /// What a client is served, and as whom.
 #[derive(Clone, Debug)]
@@ -19,6 +20,11 @@ pub struct Assignment {
 pub trait Groups: Send + Sync + 'static {
     /// The group of a client. An error is told to it and ends its stream.
     fn assign(&self, peer: &Peer, node: &Node) -> Result<Assignment, String>;
+
+    /// Wakes when clients may have to be asked about again: whose group has changed is sent away, and comes back.
+    fn moves(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
 
     /// Where something that a client rejected comes from, for people, as far as its words tell.
     fn explain(&self, kind: ResourceKind, message: &str) -> Option<String>;

@@ -20,6 +20,7 @@ use tokio_stream::{Stream, wrappers::WatchStream};
 use tonic::Status;
 
 pub(super) const SHUTDOWN: &str = "the control plane shuts down";
+const MOVED: &str = "another policy is meant for this client now; it is served to the next stream";
 const NOTHING_YET: &str = "there is nothing to serve yet";
 /// A client that asks for the same again and again and rejects it decides not how long the log gets.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -36,14 +37,33 @@ pub(super) struct Joined {
     pub(super) session: Option<Session>,
     /// The newest publication that was looked at.
     seen: Option<EditId>,
+    /// What it said of itself, for when groups change.
+    node: Node,
+    group: Arc<str>,
+    moves: Option<WatchStream<()>>,
     /// The rejections that the log has: of each type the version, and when.
     logged: BTreeMap<ResourceKind, (Version, Instant)>,
 }
 
 impl Joined {
     /// Gets what is in force now; says whether that is new.
-    pub(super) fn follow(&mut self, context: &mut task::Context<'_>) -> Result<bool, Status> {
+    pub(super) fn follow(
+        &mut self,
+        groups: &dyn Groups,
+        peer: &Peer,
+        context: &mut task::Context<'_>,
+    ) -> Result<bool, Status> {
         let mut new = false;
+        if let Some(moves) = &mut self.moves {
+            let mut moved = false;
+            while let Poll::Ready(Some(())) = Pin::new(&mut *moves).poll_next(context) {
+                moved = true;
+            }
+            // R-C2: nobody moves to another group on an open stream.
+            if moved && groups.assign(peer, &self.node).ok().is_none_or(|now| now.group != self.group) {
+                return Err(Status::unavailable(MOVED));
+            }
+        }
         while let Poll::Ready(change) = Pin::new(&mut self.changes).poll_next(context) {
             let change = change.ok_or_else(|| Status::unavailable(SHUTDOWN))?;
             // R-L9: an empty set would make a reconnecting Envoy delete everything.
@@ -118,6 +138,8 @@ pub(super) fn join<M: Machine>(
     let node = node
         .filter(|node| !node.id.is_empty())
         .ok_or_else(|| Status::invalid_argument("the first request must carry a node with an id"))?;
+    // Before the question, so that no answer gets old unseen.
+    let moves = context.groups.moves().map(WatchStream::from_changes);
     let Assignment { group, store, identity } = context.groups.assign(peer, &node).map_err(|reason| {
         let (id, peer) = (&node.id, &peer.address);
         tracing::error!(node = id, peer, "refused sidecar {id} at {peer}: {reason}");
@@ -129,10 +151,10 @@ pub(super) fn join<M: Machine>(
     // One identity may be that of many sidecars, and their node ids tell them apart.
     let doubts = context.doubts.stream(format!("{identity}\n{}", node.id).into());
     let info = || SidecarInfo {
-        node_id: node.id,
-        node_cluster: node.cluster,
+        node_id: node.id.clone(),
+        node_cluster: node.cluster.clone(),
         identity: Arc::clone(&identity),
-        group,
+        group: Arc::clone(&group),
         version: node.version.map(|version| version.to_string()),
         protocol: M::PROTOCOL.as_str(),
         peer: peer.address.clone(),
@@ -144,6 +166,9 @@ pub(super) fn join<M: Machine>(
         changes: WatchStream::from_changes(snapshots),
         session,
         seen: None,
+        moves,
+        node,
+        group,
         logged: BTreeMap::new(),
     })
 }

@@ -79,7 +79,7 @@ impl<M: Machine> Client<M> {
         let mut read = 0;
         while !self.ended {
             if let Some(joined) = &mut self.joined {
-                self.due |= joined.follow(context)?;
+                self.due |= joined.follow(&*self.context.groups, &self.peer, context)?;
             }
             if std::mem::take(&mut self.due)
                 && let Some(chunks) = self.look()?

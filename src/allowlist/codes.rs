@@ -6,56 +6,108 @@
 type Explanation = (&'static str, &'static str);
 
 /// Sorted by code.
-const EXPLANATIONS: [Explanation; 44] = [
+const EXPLANATIONS: [Explanation; 90] = [
     (
-        "allow-empty",
-        "`allow:` with nothing behind it is YAML for \"no value\", which could be meant as an empty list or be a slip. An \
-empty list denies everything, so it has to be written: `allow: []`.",
+        "address-private",
+        "Addresses of private and reserved ranges (10/8, 127/8, 169.254/16, fc00::/7 and the like) are guarded, \
+         whatever names lead to them. One that is meant is an entry of its own with `private: true`, which lifts \
+         the guard for nothing else.",
+    ),
+    (
+        "addresses",
+        "`addresses` says to which addresses a private name may lead: ranges such as 10.0.5.0/24, or single \
+         addresses.",
+    ),
+    ("agent-duplicate", "An agent is defined in one place, so that nobody has to look for the rest of it."),
+    ("agent-empty", "The agent has no entries of its own and inherits none: its sidecars deny everything."),
+    (
+        "agent-match",
+        "`match` says which sidecars are this agent: by `node_id` or `node_cluster` (xDS names that the bootstrap \
+         sets), or by `spiffe` or `dns_san`, which a client certificate proves. `*` stands for any characters; \
+         all that is said must fit.",
+    ),
+    (
+        "agent-tie",
+        "The agent that names a sidecar most closely is the one it is: what a certificate proves counts before \
+         names, a whole name before a pattern, and a longer pattern before a shorter one. Here both are equally \
+         close, and chance must not decide.",
     ),
     (
         "allow-missing",
-        "A file that is a map needs `allow`, the list of hosts. Without it the file would deny everything, which has to be \
-written: `allow: []`.",
+        "A file that is a map needs at least one of `allow`, `deny`, `use`, `include`, `groups` and `agents`. \
+         Without any it would deny everything, which has to be written: `allow: []`.",
     ),
-    ("allow-shape", "`allow` is a list: each host on a line of its own that begins with a dash."),
+    (
+        "deny-key",
+        "A deny entry closes hosts and ports altogether, so that nobody has to think about what is left open. To \
+         let some requests through, allow them alone.",
+    ),
     (
         "duplicate-entry",
-        "The same host with the same ports stands in this file twice. Whoever takes one of the two out later would \
-believe that the host is denied from then on. In two files an entry counts once and is no error.",
+        "The same host with the same ports stands in two places. It counts once. Whoever takes one of the two out \
+         later may believe that the host is denied from then on.",
     ),
     (
         "entry-colon",
-        "A colon at the end of a line makes YAML read the host as the key of a map. For one port, write a.com:443.",
+        "A colon at the end of a line makes YAML read the host as the key of a map. For one port, write \
+         a.com:443.",
     ),
     (
-        "entry-not-supported",
-        "`@name` will stand for a group of hosts. This version refuses what it cannot enforce instead of ignoring it.",
+        "entry-covered",
+        "Another entry allows all of this one, for as long. Taking this one out changes nothing, and leaving it \
+         in suggests that it matters.",
     ),
+    (
+        "entry-denied",
+        "A deny entry covers all of this one, and deny entries win over all others, whatever their order.",
+    ),
+    ("entry-expired", "`until` has passed: the entry is not in force any more, as if it had been taken out."),
+    (
+        "entry-expiring",
+        "`until` is less than a week away. At that instant the entry goes by itself, and its hosts are denied.",
+    ),
+    ("entry-host", "An entry with keys has `host` (one) or `hosts` (a list)."),
     (
         "entry-number",
-        "Unquoted digits are a number in YAML, and browsers read numbers such as 2130706433 or 0x7f000001 as IP addresses. \
-Entries are host names.",
+        "Unquoted digits are a number in YAML, and browsers read numbers such as 2130706433 or 0x7f000001 as IP \
+         addresses. Entries are host names.",
     ),
-    ("entry-shape", "An entry is a text: a host, with or without a port."),
+    ("entry-shape", "An entry is a text (a host, an address or @group), or a map with `host`."),
     (
         "entry-space",
-        "With a space behind the colon, `a.com: 443` is a map in YAML. Without it, `a.com:443` is a host and a port.",
+        "With a space behind the colon, `a.com: 443` is a map in YAML. Without it, `a.com:443` is a host and a \
+         port.",
     ),
     (
         "file-empty",
-        "An empty file is more often an accident (a save that failed, a half-written file) than the wish to deny everything, \
-which is written `allow: []`.",
+        "An empty file is more often an accident (a save that failed, a half-written file) than the wish to deny \
+         everything, which is written `allow: []`.",
     ),
-    ("file-shape", "A file is a list of hosts, or a map with `version` and `allow`."),
+    ("file-shape", "A file is a list of hosts, or a map with the keys of the language."),
     (
         "file-too-large",
-        "Files are bounded, so that a wrong path or a runaway script cannot fill the memory of the control plane and of \
-each sidecar. Several files form one allowlist.",
+        "Files are bounded, so that a wrong path or a runaway script cannot fill the memory of the control plane \
+         and of each sidecar. Several files form one allowlist.",
+    ),
+    (
+        "group-cycle",
+        "A group that is in itself, directly or through others, has no end. Groups can be nested, not in a circle \
+         and not deeper than eight.",
+    ),
+    ("group-duplicate", "All files share their groups, so each name stands for one."),
+    (
+        "group-unknown",
+        "`@name` stands for the entries of a group, which is defined below `groups:` in one of the files.",
+    ),
+    (
+        "held-back",
+        "A self-test below `tests:` fails with this edit, so none of it is in force: all files stay as they were.",
     ),
     (
         "host-address",
-        "This version's entries are host names. An address in any spelling (10.0.0.5, 127.1, 0x7f.1, fd00::1, a CIDR \
-range) is refused, because names may not lead to private addresses either.",
+        "An address is written in full: four decimal numbers, or IPv6 without a zone. Short, octal and \
+         hexadecimal spellings (127.1, 0x7f.1) mean different things to different programs. Ranges are for IPv4 \
+         only, because Envoy compares texts.",
     ),
     (
         "host-character",
@@ -65,26 +117,41 @@ range) is refused, because names may not lead to private addresses either.",
         "host-comment",
         "YAML begins a comment at ` #`, with a space. Glued to the host, the `#` would be part of it.",
     ),
+    (
+        "host-doh",
+        "DNS over HTTPS lets an agent ask for any name unseen, and carry data out in names. The preset `doh` \
+         denies such hosts.",
+    ),
     ("host-empty", "An empty text is no host."),
     (
         "host-indentation",
-        "YAML continues a text on the next line if that is indented further, even if it begins with a dash. Two hosts \
-became one.",
+        "YAML continues a text on the next line if that is indented further, even if it begins with a dash. Two \
+         hosts became one.",
     ),
     (
         "host-international",
-        "DNS and TLS know international names as A-labels (`xn--…`). That spelling is enforced; look at it, because \
-letters of other scripts can look like Latin ones.",
+        "DNS and TLS know international names as A-labels (`xn--…`). That spelling is enforced; look at it, \
+         because letters of other scripts can look like Latin ones.",
     ),
     (
         "host-invalid",
-        "Labels have letters, digits and hyphens, at most 63 characters, and no hyphen at either end; names have at most \
-253 characters.",
+        "Labels have letters, digits and hyphens, at most 63 characters, and no hyphen at either end; names have \
+         at most 253 characters.",
     ),
     (
         "host-local",
-        "A name without a dot is known to the local resolver only (a container, `localhost`), where private addresses are. \
-Those are refused whatever the name is.",
+        "A name without a dot is known to the local resolver only (a container, `localhost`), where private \
+         addresses are. It needs `private: true`.",
+    ),
+    (
+        "host-mixed-script",
+        "Letters of different scripts can look alike: `gіthub.com` with a Cyrillic і is another name than \
+         github.com.",
+    ),
+    (
+        "host-paste",
+        "Whatever an agent can read, it can leave at a place where anybody can write. The preset `paste` denies \
+         such hosts.",
     ),
     (
         "host-path",
@@ -94,12 +161,17 @@ Those are refused whatever the name is.",
     (
         "host-public-suffix",
         "Anybody can register names below a public suffix such as `com` or `co.uk`, so a wildcard on one allows \
-whatever somebody wants to register. See publicsuffix.org.",
+         whatever somebody wants to register. See publicsuffix.org.",
+    ),
+    (
+        "host-relay",
+        "Tunnels and request catchers lead to machines of whoever sets one up. The preset `relays` denies such \
+         hosts.",
     ),
     (
         "host-shared-tenant",
-        "Below this name each customer of a provider has names of their own (storage, pages, functions). A wildcard \
-allows all customers, which is a way out for data. Name the hosts that you mean.",
+        "Below this name each customer of a provider has names of their own (storage, pages, functions). A \
+         wildcard allows all customers, which is a way out for data. Name the hosts that you mean.",
     ),
     ("host-space", "White space is no part of a host; two hosts on one line are no list."),
     (
@@ -116,20 +188,114 @@ allows all customers, which is a way out for data. Name the hosts that you mean.
     ),
     (
         "host-wildcard",
-        "`*` stands alone in front of a dot, quoted: \"*.a.com\" is everything below a.com, .a.com that and a.com itself. \
-A star in the middle, `**` and `*a.com` mean different things in different tools.",
+        "`*` stands alone in front of a dot, quoted: \"*.a.com\" is everything below a.com, .a.com that and a.com \
+         itself. A star in the middle, `**` and `*a.com` mean different things in different tools.",
+    ),
+    ("include-cycle", "A file that includes itself, directly or through others, has no end."),
+    ("include-depth", "Files that files include can include others, at most four deep."),
+    (
+        "include-path",
+        "An include is a path below the including file's own directory, without `..`; its last part may have one \
+         `*`. So a file cannot reach what its owner did not put there.",
     ),
     (
         "key-not-supported",
-        "A key of the language that a later version enforces. This one refuses it instead of ignoring it, because an \
-ignored restriction is a hole.",
+        "A key of the language that a later release enforces. This one refuses it instead of ignoring it, because \
+         an ignored restriction is a hole.",
+    ),
+    (
+        "list-empty",
+        "A key with nothing behind it is YAML for \"no value\", which could be meant as an empty list or be a \
+         slip. An empty list of hosts denies everything, so it has to be written: `allow: []`.",
+    ),
+    ("list-shape", "Here stands a list: one item on each line, each with a dash, or all in brackets."),
+    ("list-too-long", "Lists inside an entry are bounded. Several entries can say more."),
+    (
+        "max-tunnel",
+        "`max_tunnel` ends tunnels (and WebSockets and streamed answers) that live longer: a number and s, m, h \
+         or d, at most a year.",
+    ),
+    (
+        "methods",
+        "Methods are compared as they are sent: in capital letters. CONNECT is none of them: it opens tunnels, in \
+         which no method can be seen.",
+    ),
+    (
+        "methods-opaque",
+        "Inside TLS only the two ends see methods and paths. A rule about them would be passed over in silence, \
+         so it is refused: it needs `protocol: http`, for hosts that speak plain HTTP.",
+    ),
+    (
+        "mode",
+        "`enforce` denies what is not allowed; `report` lets it pass and flags it `would-deny` in the log.",
+    ),
+    (
+        "mode-conflict",
+        "The mode at the top of a file is that of everybody who is no agent, so all files that say one must say \
+         the same.",
+    ),
+    (
+        "name",
+        "Names of groups and agents appear in logs, status and commands: letters, digits, `-`, `_` and `.`.",
     ),
     ("not-utf8", "The file has bytes that are no UTF-8 text, so it cannot be known what they mean."),
+    ("note", "`owner`, `reason` and `ticket` are for people: one line each."),
+    (
+        "paths",
+        "A path is compared as it is sent, without its query: /v1/models is one path, /v1/* everything that \
+         begins with /v1/.",
+    ),
+    (
+        "plain-http",
+        "Nothing on this entry's ports is encrypted: anybody on the way can read what the agent sends, and change \
+         what it reads.",
+    ),
+    ("ports", "Ports are numbers from 1 to 65535, in a list: `ports: [80, 443]`."),
+    (
+        "preset-unknown",
+        "`use` names presets, lists of hosts that come with exeat. `exeat presets` lists them, `exeat presets \
+         show NAME` prints one.",
+    ),
+    (
+        "private-addresses",
+        "`addresses` limits where the name of an entry with `private: true` may lead. It says nothing about other \
+         entries, and an address needs none.",
+    ),
+    (
+        "private-wildcard",
+        "`private: true` lifts the guard of private addresses for exactly one host. With a wildcard, whoever can \
+         make a name below it could lead it anywhere in the private network.",
+    ),
+    (
+        "protocol",
+        "`http`: plain HTTP only. `tls`: tunnels for TLS only. `tcp`: tunnels for anything, such as ssh. Without \
+         it, tunnels and plain HTTP.",
+    ),
+    ("protocol-port", "`protocol` and `ports` contradict each other, or the protocol has no usual port."),
+    ("report-harmless", "In report mode everything passes and is flagged, so the entry changes nothing."),
+    (
+        "report-mode",
+        "Everything that is not listed passes and is flagged `would-deny` in the log. Deny entries of files that \
+         enforce still deny, and private addresses stay guarded.",
+    ),
+    ("test-agent", "A test can ask for an agent of these files by name."),
+    (
+        "test-failed",
+        "`tests` say what must be allowed and what must be denied. They are run before each edit comes into \
+         force, and one that fails keeps it out. What passes in report mode counts as allowed.",
+    ),
+    (
+        "test-request",
+        "A test is a URL, a host with or without a port, or a method in front of a URL: `POST http://a.com/v1`.",
+    ),
+    ("too-many-entries", "One file makes at most 200,000 rules. Groups count wherever they are used."),
     (
         "unknown-key",
         "A mistyped key that was ignored would be a rule that is not there. Keys are exact and lower case.",
     ),
     ("unreadable", "The file could not be read. A control plane that runs keeps what it allowed before."),
+    ("until", "`until` is an instant: a date counts to its end in UTC, a time needs a zone."),
+    ("value-shape", "The value has another shape than the key needs."),
     ("version", "`version` says which version of the language the file is written in. There is one: 1."),
     ("yaml-anchor", "Anchors and aliases let a short file grow without bounds, and hide what an entry says."),
     ("yaml-bracket", "`[` begins a list in YAML. IPv6 addresses need quotes."),
@@ -148,7 +314,8 @@ ignored restriction is a hole.",
     ("yaml-too-large", "The file has more values, or deeper nesting, than any allowlist needs."),
     (
         "yaml-unquoted-star",
-        "Without quotes `*` begins a YAML alias. Write \"*.a.com\" with quotes, or .a.com if a.com itself is meant, too.",
+        "Without quotes `*` begins a YAML alias. Write \"*.a.com\" with quotes, or .a.com if a.com itself is \
+         meant, too.",
     ),
 ];
 
@@ -168,28 +335,37 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Codes stand in the sources as texts with a hyphen, or are listed here.
+    /// Codes stand in the sources as texts of their own.
     #[test]
     fn every_code_is_explained_once() {
-        let sources = [
-            include_str!("entry.rs"),
-            include_str!("file.rs"),
-            include_str!("ledger.rs"),
-            include_str!("yaml.rs"),
-        ];
-        let prefixes =
-            ["allow-", "duplicate-", "entry-", "file-", "host-", "key-", "not-", "unknown-", "yaml-"];
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/allowlist");
+        let sources: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.extension().is_some_and(|ending| ending == "rs") && !path.ends_with("codes.rs")
+            })
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect();
+        // Codes are written behind these, or as a value of their own.
         let used: BTreeSet<&str> = sources
             .iter()
             .flat_map(|source| source.split("#[cfg(test)]").next().unwrap().split('"').skip(1).step_by(2))
-            .filter(|text| prefixes.iter().any(|prefix| text.starts_with(prefix)) && text.len() < 30)
-            .filter(|text| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte == b'8'))
-            .chain(["unreadable", "version"])
+            .filter(|text| codes().any(|code| code == *text) || looks_like_a_code(text))
             .collect();
         let explained: Vec<&str> = codes().collect();
         assert!(explained.is_sorted());
         assert_eq!(explained.iter().copied().collect::<BTreeSet<_>>(), used);
         assert_eq!(explained.len(), used.len());
         assert!(codes().all(|code| explain(code).unwrap().ends_with('.')));
+    }
+
+    /// Two words or more with hyphens between them, and nothing else that has that form here.
+    fn looks_like_a_code(text: &str) -> bool {
+        let others = ["merge-key", "openclaw-main"];
+        let parts: Vec<&str> = text.split('-').collect();
+        let plain = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+        let is_preset = super::super::presets().iter().any(|preset| preset.name == text);
+        parts.len() > 1 && parts.iter().all(plain) && !others.contains(&text) && !is_preset
     }
 }

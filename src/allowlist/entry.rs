@@ -1,15 +1,20 @@
-//! One entry as text: `a.com`, `*.a.com`, `.a.com`, each with an optional `:port`.
+//! The host of an entry as text: `a.com`, `*.a.com`, `.a.com`, an address or a range, each but the last with an optional
+//! `:port`.
 //!
 //! Knows nothing of files and places: it says what is wrong with a text and what to write instead.
 
-use crate::policy::{HostName, HostPattern, InvalidHost, Port, Ports, Suffix, suffix_of};
-use std::net::Ipv6Addr;
+use super::spec;
+use crate::policy::{HostName, HostPattern, InvalidHost, Port, Ports, Suffix, Target, suffix_of};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Provider domains whose customers have names below, and that the Public Suffix List does not have as a whole.
+const SHARED: [&str; 4] = ["amazonaws.com", "googleusercontent.com", "windows.net", "r2.dev"];
 
 /// What an entry means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    pub(super) pattern: HostPattern,
-    pub(super) ports: Ports,
+    pub(super) target: Target,
+    pub(super) port: Option<Ports>,
     /// Things to look at that do not stop the entry.
     pub(super) notes: Vec<Problem>,
 }
@@ -28,15 +33,31 @@ impl Problem {
     }
 }
 
-/// Reads one entry.
-pub(super) fn parse(text: &str) -> Result<Entry, Problem> {
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To let a host through, or to be used by a list that does.
+    Allow,
+    /// To deny it: the wider the better.
+    Deny,
+}
+
+/// Reads the host of one entry.
+pub(super) fn parse(text: &str, purpose: Purpose) -> Result<Entry, Problem> {
     refuse_other_things(text)?;
-    let (written, ports) = split_port(text)?;
+    if let Some((target, port)) = address(text)? {
+        return Ok(Entry { target, port, notes: Vec::new() });
+    }
+    let (written, port) = split_port(text)?;
     let (form, base) = split_form(written)?;
-    let name = HostName::parse(base).map_err(|error| match error {
-        InvalidHost::SingleLabel if written != base => public_suffix(base),
-        other => explain_host(base, &other),
-    })?;
+    let wide = written != base;
+    let name = match HostName::parse_local(base) {
+        Ok(name) if wide && !name.as_str().contains('.') && purpose == Purpose::Allow => {
+            return Err(public_suffix(base));
+        }
+        Ok(name) => name,
+        Err(error) => return Err(explain_host(base, &error)),
+    };
     let mut notes = Vec::new();
     if !base.is_ascii() {
         notes.push(Problem::new(
@@ -45,30 +66,95 @@ pub(super) fn parse(text: &str) -> Result<Entry, Problem> {
             format!("write {name} to make this visible"),
         ));
     }
+    if let Some(label) = mixed_script(base, &name) {
+        notes.push(Problem::new(
+            "host-mixed-script",
+            format!("`{label}` has letters of several scripts, which can look like another name"),
+            "check who owns the name, and write it as it was meant",
+        ));
+    }
     let pattern = form(name);
-    if let Some(above) = pattern.above() {
+    if let Some(above) = pattern.above().filter(|_| purpose == Purpose::Allow) {
+        let shared = Problem::new(
+            "host-shared-tenant",
+            format!("every customer of the provider has names below `{above}`"),
+            "name the hosts that you mean",
+        );
         match suffix_of(above.as_str()) {
+            Suffix::Registrable if SHARED.contains(&above.as_str()) => notes.push(shared),
             Suffix::Registrable => {}
             Suffix::Registry => return Err(public_suffix(above.as_str())),
-            Suffix::SharedTenant => notes.push(Problem::new(
-                "host-shared-tenant",
-                format!("every customer of the provider has names below `{above}`"),
-                "name the hosts that you mean",
-            )),
+            Suffix::SharedTenant => notes.push(shared),
         }
     }
-    Ok(Entry { pattern, ports, notes })
+    Ok(Entry { target: Target::Host(pattern), port, notes })
+}
+
+/// The first label with letters of Latin and of another script, as it reads.
+fn mixed_script(written: &str, name: &HostName) -> Option<String> {
+    let (unicode, _) = idna::domain_to_unicode(name.as_str());
+    let text = if written.is_ascii() { unicode } else { written.to_lowercase() };
+    let mixed = |label: &&str| {
+        let latin = label.chars().any(|c| c.is_ascii_alphabetic());
+        // Accents and the like are Latin; Greek begins at U+0370.
+        latin && label.chars().any(|c| c >= '\u{370}' && c.is_alphabetic())
+    };
+    text.split(['.', '\u{3002}']).find(mixed).map(str::to_owned)
+}
+
+/// An address or a range, if it is one in a spelling that can be meant.
+fn address(text: &str) -> Result<Option<(Target, Option<Ports>)>, Problem> {
+    if let Ok(range) = text.parse::<ipnet::IpNet>() {
+        return spec::range(range).map(|target| Some((target, None)));
+    }
+    if let Some((range, _)) = text.rsplit_once(':').filter(|(range, _)| range.contains('/'))
+        && range.parse::<ipnet::IpNet>().is_ok()
+    {
+        let help = format!("write {{host: \"{range}\", ports: [...]}}");
+        return Err(Problem::new("host-port", format!("`{text}` is a range with a port"), help));
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Some((spec::address(address), None)));
+    }
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((host, rest)) = rest.split_once(']') else { return Ok(None) };
+            let Ok(address) = host.parse::<Ipv6Addr>() else { return odd_address(text).map(Some) };
+            (IpAddr::from(address), rest)
+        }
+        None => {
+            let (host, _) = text.split_once(':').unwrap_or((text, ""));
+            let Ok(address) = host.parse::<IpAddr>() else {
+                return if is_ipv6(text) { odd_address(text).map(Some) } else { Ok(None) };
+            };
+            (address, text.get(host.len()..).unwrap_or_default())
+        }
+    };
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => None,
+        None => return odd_address(text).map(Some),
+        Some(port) => Some(read_port(&crate::policy::authority(host), port)?),
+    };
+    Ok(Some((spec::address(host), port)))
+}
+
+fn odd_address<T>(text: &str) -> Result<T, Problem> {
+    Err(Problem::new(
+        "host-address",
+        format!("`{text}` reads as an IP address in a spelling that programs understand differently"),
+        "write all four numbers in decimal (127.0.0.1), or IPv6 without a zone (\"[fd00::1]:443\")",
+    ))
 }
 
 /// Things that are no host at all, each with the way out.
 fn refuse_other_things(text: &str) -> Result<(), Problem> {
-    let Some(first) = text.chars().next() else {
+    if text.is_empty() {
         return Err(Problem::new(
             "host-empty",
             "found an empty text, expected a host",
             "write a host such as a.com",
         ));
-    };
+    }
     if let Some((host, _)) = text.split_once('#') {
         return Err(Problem::new(
             "host-comment",
@@ -105,20 +191,10 @@ fn refuse_other_things(text: &str) -> Result<(), Problem> {
             format!("write {host}"),
         ));
     }
-    if first == '@' {
-        return Err(Problem::new(
-            "entry-not-supported",
-            format!("groups such as `{text}` cannot be enforced by exeat {}", env!("CARGO_PKG_VERSION")),
-            "write the hosts out; a later version will know groups",
-        ));
-    }
     if let Some((_, host)) = text.rsplit_once('@') {
         return Err(Problem::new("host-userinfo", format!("`{text}` names a user"), format!("write {host}")));
     }
-    if text.parse::<ipnet::IpNet>().is_ok() || is_ipv6(text) {
-        return Err(address(text));
-    }
-    if let Some((host, _)) = text.split_once('/') {
+    if let Some((host, _)) = text.split_once('/').filter(|(host, _)| !is_range(host)) {
         return Err(Problem::new(
             "host-path",
             format!("`{text}` has a path; inside TLS no path can be seen"),
@@ -142,21 +218,19 @@ fn is_ipv6(text: &str) -> bool {
     bare.parse::<Ipv6Addr>().is_ok()
 }
 
-fn address(text: &str) -> Problem {
-    Problem::new(
-        "host-address",
-        format!("`{text}` reads as an IP address, expected a host name"),
-        format!(
-            "exeat {} allows names only; a later version will know address entries",
-            env!("CARGO_PKG_VERSION")
-        ),
-    )
+/// What stands before a slash may be an address.
+fn is_range(before: &str) -> bool {
+    before.parse::<IpAddr>().is_ok()
 }
 
-fn split_port(text: &str) -> Result<(&str, Ports), Problem> {
+fn split_port(text: &str) -> Result<(&str, Option<Ports>), Problem> {
     let Some((host, port)) = text.split_once(':') else {
-        return Ok((text, Ports::default()));
+        return Ok((text, None));
     };
+    Ok((host, Some(read_port(host, port)?)))
+}
+
+fn read_port(host: &str, port: &str) -> Result<Ports, Problem> {
     let port = Port::parse(port).map_err(|error| {
         Problem::new(
             "host-port",
@@ -164,7 +238,7 @@ fn split_port(text: &str) -> Result<(&str, Ports), Problem> {
             format!("write {host}:443, or {host} for ports 80 and 443"),
         )
     })?;
-    Ok((host, Ports::only(port)))
+    Ok(Ports::only(port))
 }
 
 type Form = fn(HostName) -> HostPattern;
@@ -210,11 +284,8 @@ fn split_form(text: &str) -> Result<(Form, &str), Problem> {
 fn explain_host(text: &str, error: &InvalidHost) -> Problem {
     let help = match error {
         InvalidHost::Empty | InvalidHost::EmptyLabel => "write a host such as a.com".to_owned(),
-        InvalidHost::Address => return address(text),
-        InvalidHost::SingleLabel => format!(
-            "write the full name; local names such as `{text}` lead to private addresses, which a later version will \
-             let single entries reach"
-        ),
+        InvalidHost::Address => "write all four numbers in decimal (127.0.0.1), or a host name".to_owned(),
+        InvalidHost::SingleLabel => "write the full name".to_owned(),
         InvalidHost::Underscore => "use a name of the host without an underscore".to_owned(),
         InvalidHost::Character(_) => "host names have letters, digits, hyphens and dots".to_owned(),
         InvalidHost::Hyphen(_)
@@ -224,6 +295,7 @@ fn explain_host(text: &str, error: &InvalidHost) -> Problem {
     };
     let code = match error {
         InvalidHost::SingleLabel => "host-local",
+        InvalidHost::Address => "host-address",
         InvalidHost::Underscore => "host-underscore",
         _ => "host-invalid",
     };
@@ -235,15 +307,15 @@ mod tests {
     use super::*;
 
     fn spelling(text: &str) -> String {
-        let entry = parse(text).unwrap();
-        match entry.ports.suffix() {
-            Some(ports) => format!("{}:{ports}", entry.pattern),
-            None => entry.pattern.to_string(),
+        let entry = parse(text, Purpose::Allow).unwrap_or_else(|problem| panic!("{text}: {problem:?}"));
+        match entry.port.as_ref().and_then(Ports::suffix) {
+            Some(ports) => format!("{}:{ports}", entry.target),
+            None => entry.target.to_string(),
         }
     }
 
     #[test]
-    fn three_forms_with_ports() {
+    fn hosts_and_addresses_with_ports() {
         for (text, expected) in [
             ("a.com", "a.com"),
             ("A.com.", "a.com"),
@@ -252,6 +324,13 @@ mod tests {
             ("a.com:8443", "a.com:8443"),
             ("*.a.com:443", "*.a.com:443"),
             (".a.com:80", ".a.com:80"),
+            ("localhost", "localhost"),
+            ("10.0.0.5", "10.0.0.5"),
+            ("10.0.0.5:80", "10.0.0.5:80"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.0.0.5/32", "10.0.0.5"),
+            ("fd00:0::1", "[fd00::1]"),
+            ("[::1]:8080", "[::1]:8080"),
         ] {
             assert_eq!(spelling(text), expected);
         }
@@ -266,7 +345,6 @@ mod tests {
             ("a.com b.com", "host-space", "one host per line"),
             ("a\u{0}.com", "host-character", "retype"),
             ("https://api.a.com/v1", "host-url", "write api.a.com"),
-            ("@group", "entry-not-supported", "write the hosts out"),
             ("user@a.com", "host-userinfo", "write a.com"),
             ("a.com/v1", "host-path", "write a.com"),
             ("*", "host-wildcard", "list the hosts"),
@@ -277,24 +355,21 @@ mod tests {
             ("*.com", "host-public-suffix", "name the domains"),
             (".co.uk", "host-public-suffix", "name the domains"),
             ("a..com", "host-invalid", "a.com"),
-            ("127.1", "host-address", "names only"),
-            ("0x7f.1", "host-address", "names only"),
-            ("0177.0.0.1", "host-address", "names only"),
-            ("10.0.0.5", "host-address", "names only"),
-            ("10.0.0.0/8", "host-address", "names only"),
-            ("fd00::1", "host-address", "names only"),
-            ("[::1]:8080", "host-address", "names only"),
-            ("fe80::1%eth0", "host-address", "names only"),
-            ("10.0.0.5:80", "host-address", "names only"),
-            ("localhost", "host-local", "full name"),
-            ("pyp", "host-local", "full name"),
+            ("127.1", "host-address", "all four numbers"),
+            ("0x7f.1", "host-address", "all four numbers"),
+            ("0177.0.0.1", "host-address", "all four numbers"),
+            ("10.0.0.5/8", "host-address", "10.0.0.0/8"),
+            ("fd00::/8", "host-address", "one by one"),
+            ("fe80::1%eth0", "host-address", "without a zone"),
+            ("10.0.0.0/8:443", "host-port", "ports: [...]"),
+            ("10.0.0.5:0", "host-port", "10.0.0.5:443"),
             ("a.com:", "host-port", "a.com:443"),
             ("a.com:0", "host-port", "a.com:443"),
             ("a.com:70000", "host-port", "a.com:443"),
             ("a.com:443:1", "host-port", "a.com:443"),
             ("a_b.com", "host-underscore", "without an underscore"),
         ] {
-            let problem = parse(text).expect_err(text);
+            let problem = parse(text, Purpose::Allow).expect_err(text);
             assert_eq!(problem.code, code, "{text}: {problem:?}");
             assert!(problem.help.contains(help), "{text}: {problem:?}");
         }
@@ -302,9 +377,19 @@ mod tests {
 
     #[test]
     fn notes_do_not_stop_an_entry() {
-        let entry = parse("bücher.example").unwrap();
-        assert_eq!(entry.notes[0].code, "host-international");
-        let entry = parse("*.github.io").unwrap();
-        assert_eq!(entry.notes[0].code, "host-shared-tenant");
+        for (text, code) in [
+            ("bücher.example", "host-international"),
+            ("*.github.io", "host-shared-tenant"),
+            (".amazonaws.com", "host-shared-tenant"),
+            ("xn--gthub-n2e.com", "host-mixed-script"),
+        ] {
+            assert_eq!(parse(text, Purpose::Allow).unwrap().notes[0].code, code, "{text}");
+        }
+        let codes: Vec<_> =
+            parse("gіthub.com", Purpose::Allow).unwrap().notes.iter().map(|note| note.code).collect();
+        assert_eq!(codes, ["host-international", "host-mixed-script"]);
+        assert!(parse("bücher.example", Purpose::Allow).unwrap().notes.len() == 1);
+        assert!(parse(".github.io", Purpose::Deny).unwrap().notes.is_empty());
+        assert!(parse("*.zip", Purpose::Deny).is_ok());
     }
 }

@@ -1,329 +1,280 @@
-//! The shape of an allowlist file: a bare list, or a map with `version` and `allow`.
+//! The shape of an allowlist file: a bare list, or a map with the keys of the language.
 //!
-//! Knows nothing of YAML's syntax: it reads a tree of nodes.
+//! Knows nothing of YAML's syntax: it reads a tree of nodes. What names stand for (groups, presets) is looked up later.
 
 use super::{
-    FileText, Parsed,
-    diagnostic::{Diagnostic, Severity, Source, Span},
-    entry,
-    suggest::nearest,
+    FileText,
+    agent::{AgentSection, Test},
+    diagnostic::{Diagnostic, Source, Span},
+    entry::Purpose,
+    reader::{Field, Reader},
+    section::Item,
+    spec::Defaults,
     yaml::{self, Node, Value},
 };
-use crate::policy::{HostPattern, Origin, Ports, Rule};
+use crate::policy::Mode;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Largest file in bytes: about 100,000 plain entries.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Keys of the top level.
+pub(super) const KEYS: [&str; 10] =
+    ["version", "mode", "use", "include", "allow", "deny", "groups", "defaults", "agents", "tests"];
+/// Keys of `defaults`.
+pub(super) const DEFAULT_KEYS: [&str; 3] = ["ports", "max_tunnel", "owner"];
 
-/// Most findings of one file that are shown.
-const MAX_DIAGNOSTICS: usize = 20;
-
-/// Keys of the top level that this version enforces.
-const KEYS: [&str; 2] = ["version", "allow"];
-/// Keys of the language that a later version enforces; refused until then, never ignored.
-const LATER_KEYS: [&str; 8] = ["mode", "use", "include", "deny", "groups", "defaults", "agents", "tests"];
-/// Keys of an entry that a later version enforces.
-const LATER_ENTRY_KEYS: [&str; 16] = [
-    "host",
-    "hosts",
-    "ports",
-    "protocol",
-    "tls",
-    "methods",
-    "paths",
-    "private",
-    "addresses",
-    "until",
-    "mode",
-    "max_tunnel",
-    "limits",
-    "owner",
-    "reason",
-    "ticket",
-];
-
-/// One entry and its place.
+/// A name that stands for something else, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What it allows.
-    pub rule: Rule,
-    /// Where it stands.
-    pub span: Span,
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) span: Span,
 }
 
-/// The entries of a file that has no errors. May be empty where the file says `allow: []`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileEntries {
-    /// In the order of the file.
-    pub entries: Vec<Entry>,
+/// What is allowed and denied at one place of a file: at its top, or by an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Section {
+    pub(super) uses: Vec<Named>,
+    pub(super) allow: Vec<Item>,
+    pub(super) deny: Vec<Item>,
 }
 
-/// Reads one file, and goes on after a mistake to find them all.
-#[must_use]
-pub fn parse(file: &FileText) -> Parsed {
-    let refused = |diagnostic| Parsed { entries: None, diagnostics: vec![diagnostic] };
-    if file.bytes.len() > MAX_BYTES {
-        return refused(
-            Diagnostic::whole_file(
-                Arc::clone(&file.path),
-                "file-too-large",
-                format!("the file has {} bytes, at most {MAX_BYTES} are read", file.bytes.len()),
-            )
-            .help("split it into several files"),
-        );
+/// A group of entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) items: Vec<Item>,
+    pub(super) span: Span,
+}
+
+/// A file without mistakes of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Document {
+    pub(super) source: Source,
+    pub(super) label: Arc<str>,
+    pub(super) mode: Option<(Mode, Span)>,
+    pub(super) includes: Vec<Named>,
+    pub(super) common: Section,
+    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) defaults: Defaults,
+    pub(super) agents: Vec<AgentSection>,
+    pub(super) tests: Vec<Test>,
+}
+
+impl Document {
+    /// Whether its rules can change without an edit of it, with the groups of other files.
+    pub(super) fn depends(&self) -> bool {
+        let group = |item: &Item| matches!(item, Item::Group { .. });
+        let sections = std::iter::once(&self.common).chain(self.agents.iter().map(|agent| &agent.section));
+        let items = sections.flat_map(|section| section.allow.iter().chain(&section.deny));
+        !self.groups.is_empty() || items.into_iter().any(group)
     }
-    let text = match std::str::from_utf8(&file.bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let text: Arc<str> = String::from_utf8_lossy(&file.bytes).into();
-            let at = error.valid_up_to();
-            let source = Source { path: Arc::clone(&file.path), text };
-            let span = Span::of(&source.text, at..at + 1);
-            return refused(
-                Diagnostic::error(&source, "not-utf8", span, "this is not UTF-8 text")
-                    .help("save the file as UTF-8"),
-            );
+
+    /// Gives up what is known in the form of rules.
+    pub(super) fn forget_entries(&mut self) {
+        for section in
+            std::iter::once(&mut self.common).chain(self.agents.iter_mut().map(|one| &mut one.section))
+        {
+            *section = Section::default();
         }
+    }
+}
+
+/// Reads one file, and goes on after a mistake to find them all. A file with an error gives nothing, so that a
+/// half-understood file is never enforced.
+pub(super) fn parse(file: &FileText) -> (Option<Document>, Vec<Diagnostic>) {
+    let source = match text(file) {
+        Ok(source) => source,
+        Err(found) => return (None, vec![*found]),
     };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source { path: Arc::clone(&file.path), text: text.into() };
     let root = match yaml::read(&source) {
         Ok(root) => root,
-        Err(diagnostic) => return refused(*diagnostic),
+        Err(found) => return (None, vec![*found]),
     };
-    let mut reader = Reader { source: &source, label: &file.label, diagnostics: Vec::new() };
-    let entries = reader.document(&root);
-    let failed = reader.diagnostics.iter().any(|found| found.severity == Severity::Error);
-    reader.summarize();
-    Parsed {
-        entries: entries.filter(|_| !failed).map(|entries| FileEntries { entries }),
-        diagnostics: reader.diagnostics,
-    }
+    let mut document = Document {
+        source: source.clone(),
+        label: Arc::clone(&file.label),
+        mode: None,
+        includes: Vec::new(),
+        common: Section::default(),
+        groups: BTreeMap::new(),
+        defaults: Defaults::default(),
+        agents: Vec::new(),
+        tests: Vec::new(),
+    };
+    let mut reader = Reader::new(&source);
+    reader.document(&root, &mut document);
+    let failed = reader.failed();
+    ((!failed).then_some(document), reader.finish())
 }
 
-struct Reader<'a> {
-    source: &'a Source,
-    label: &'a Arc<str>,
-    diagnostics: Vec<Diagnostic>,
+fn text(file: &FileText) -> Result<Source, Box<Diagnostic>> {
+    if file.bytes.len() > MAX_BYTES {
+        let found = Diagnostic::whole_file(
+            Arc::clone(&file.path),
+            "file-too-large",
+            format!("the file has {} bytes, at most {MAX_BYTES} are read", file.bytes.len()),
+        );
+        return Err(Box::new(found.help("split it into several files")));
+    }
+    let text = std::str::from_utf8(&file.bytes).map_err(|error| {
+        let text: Arc<str> = String::from_utf8_lossy(&file.bytes).into();
+        let at = error.valid_up_to();
+        let source = Source { path: Arc::clone(&file.path), text };
+        let span = Span::of(&source.text, at..at + 1);
+        let found = Diagnostic::error(&source, "not-utf8", span, "this is not UTF-8 text");
+        Box::new(found.help("save the file as UTF-8"))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    Ok(Source { path: Arc::clone(&file.path), text: text.into() })
 }
 
 impl Reader<'_> {
-    fn error(&self, code: &'static str, span: &Span, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::error(self.source, code, span.clone(), message)
-    }
-
-    /// Errors first, and not more than a person reads: each one is rendered, logged and shown in the status.
-    fn summarize(&mut self) {
-        let all = self.diagnostics.len();
-        if all <= MAX_DIAGNOSTICS {
-            return;
-        }
-        self.diagnostics.sort_by_key(|found| found.severity == Severity::Warning);
-        self.diagnostics.truncate(MAX_DIAGNOSTICS);
-        if let Some(last) = self.diagnostics.last_mut() {
-            let more = all - MAX_DIAGNOSTICS;
-            last.message.push_str(&format!(" (and {more} more findings in this file)"));
-        }
-    }
-
-    fn document(&mut self, root: &Node) -> Option<Vec<Entry>> {
+    fn document(&mut self, root: &Node, document: &mut Document) {
         match &root.value {
-            Value::List(items) if !items.is_empty() => Some(self.list(items)),
-            Value::Map(pairs) if !pairs.is_empty() => self.map(root, pairs),
-            Value::Null | Value::List(_) | Value::Map(_) => {
-                let found = self
-                    .error("file-empty", &root.span, "the file lists nothing")
-                    .help("to deny everything, write `allow: []`");
-                self.diagnostics.push(found);
-                None
+            Value::List(items) if !items.is_empty() => {
+                document.common.allow = self.items(items, Purpose::Allow);
             }
-            Value::Bool | Value::Number | Value::Text(_) => {
-                let found = self
-                    .error(
-                        "file-shape",
-                        &root.span,
-                        format!("found {}, expected a list of hosts", root.value.kind()),
-                    )
-                    .help("begin each line with a dash: `- a.com`");
-                self.diagnostics.push(found);
-                None
-            }
+            Value::Map(pairs) if !pairs.is_empty() => self.top(root, pairs, document),
+            Value::Null | Value::List(_) | Value::Map(_) => self.refuse(
+                "file-empty",
+                &root.span,
+                "the file lists nothing",
+                "to deny everything, write `allow: []`",
+            ),
+            Value::Bool(_) | Value::Number | Value::Text(_) => self.refuse(
+                "file-shape",
+                &root.span,
+                format!("found {}, expected a list of hosts", root.value.kind()),
+                "begin each line with a dash: `- a.com`",
+            ),
         }
     }
 
-    fn map(&mut self, root: &Node, pairs: &[(Node, Node)]) -> Option<Vec<Entry>> {
-        let mut entries = None;
-        for (key, value) in pairs {
-            match &key.value {
-                Value::Text(name) if name == "version" => self.version(value),
-                Value::Text(name) if name == "allow" => entries = self.allow(value),
-                Value::Text(name) => {
-                    let found = self.unknown_key(&key.span, name, &KEYS, &LATER_KEYS);
-                    self.diagnostics.push(found);
-                }
-                other => {
-                    let found = self.error("unknown-key", &key.span, format!("{} is no key", other.kind()));
-                    self.diagnostics.push(found);
-                }
+    fn top(&mut self, root: &Node, pairs: &[(Node, Node)], document: &mut Document) {
+        let mistakes = self.diagnostics.len();
+        let mut says_something = false;
+        for field in self.fields(pairs, &KEYS) {
+            let value = field.value;
+            says_something |=
+                matches!(field.name, "allow" | "deny" | "use" | "include" | "groups" | "agents");
+            match field.name {
+                "version" => self.version(value),
+                "mode" => document.mode = self.mode(value).map(|mode| (mode, value.span.clone())),
+                "include" => document.includes = self.names(value, "include", "file names"),
+                "groups" => document.groups = self.groups(value),
+                "defaults" => document.defaults = self.defaults(value),
+                "agents" => document.agents = self.agents(value),
+                "tests" => document.tests = self.tests(value),
+                _ => self.section_field(&field, &mut document.common),
             }
         }
-        let named = pairs.iter().any(|(key, _)| matches!(&key.value, Value::Text(name) if name == "allow"));
-        if !named && self.diagnostics.is_empty() {
-            let found = self
-                .error("allow-missing", &root.span, "the file has no `allow`")
-                .help("add `allow:` with a list of hosts; to deny everything, write `allow: []`");
-            self.diagnostics.push(found);
+        self.check_includes(&document.includes);
+        if !says_something && self.diagnostics.len() == mistakes {
+            self.refuse(
+                "allow-missing",
+                &root.span,
+                "the file has no `allow`",
+                "add `allow:` with a list of hosts; to deny everything, write `allow: []`",
+            );
         }
-        entries
     }
 
-    fn unknown_key(&self, span: &Span, name: &str, known: &[&str], later: &[&str]) -> Diagnostic {
-        if later.contains(&name) {
-            return self
-                .error("key-not-supported", span, format!("`{name}` cannot be enforced by exeat {VERSION}"))
-                .help("take it out; a later version will know it");
+    /// `use`, `allow` or `deny`.
+    pub(super) fn section_field(&mut self, field: &Field<'_>, section: &mut Section) {
+        match field.name {
+            "use" => section.uses = self.names(field.value, "use", "presets"),
+            "allow" => section.allow = self.entries(field.value, "allow", Purpose::Allow),
+            _ => section.deny = self.entries(field.value, "deny", Purpose::Deny),
         }
-        let found = self.error("unknown-key", span, format!("unknown key `{name}`"));
-        let candidates: Vec<_> = known.iter().chain(later).copied().collect();
-        found.help(match nearest(name, &candidates) {
-            Some(word) => format!("did you mean `{word}`?"),
-            None if known.is_empty() => "write the host alone, such as `- a.com:8443`".to_owned(),
-            None => format!("known keys: {}", known.join(", ")),
-        })
+    }
+
+    fn entries(&mut self, value: &Node, key: &str, purpose: Purpose) -> Vec<Item> {
+        let items = self.list(value, key, "hosts").unwrap_or_default();
+        self.items(items, purpose)
+    }
+
+    fn names(&mut self, value: &Node, key: &str, what: &str) -> Vec<Named> {
+        let mut names = Vec::new();
+        for item in self.list(value, key, what).unwrap_or_default() {
+            if let Some(name) = self.text(item, "a name") {
+                names.push(Named { name: name.to_owned(), span: item.span.clone() });
+            }
+        }
+        names
     }
 
     fn version(&mut self, value: &Node) {
-        let written = self.source.text.get(value.span.bytes.clone()).unwrap_or_default();
-        if matches!(value.value, Value::Number) && written.trim() == "1" {
-            return;
-        }
-        let found = self
-            .error("version", &value.span, format!("found version `{}`, expected 1", written.trim()))
-            .help("write `version: 1`");
-        self.diagnostics.push(found);
-    }
-
-    fn allow(&mut self, value: &Node) -> Option<Vec<Entry>> {
-        match &value.value {
-            Value::List(items) => Some(self.list(items)),
-            Value::Null => {
-                let found = self
-                    .error("allow-empty", &value.span, "`allow` has nothing behind it")
-                    .help("list hosts below it, or write `allow: []` to deny everything");
-                self.diagnostics.push(found);
-                None
-            }
-            other => {
-                let found = self
-                    .error(
-                        "allow-shape",
-                        &value.span,
-                        format!("found {}, expected a list of hosts", other.kind()),
-                    )
-                    .help("begin each line with a dash: `- a.com`");
-                self.diagnostics.push(found);
-                None
-            }
+        let written = self.written(value);
+        if !matches!(value.value, Value::Number) || written != "1" {
+            let found = format!("found version `{written}`, expected 1");
+            self.refuse("version", &value.span, found, "write `version: 1`");
         }
     }
 
-    fn list(&mut self, items: &[Node]) -> Vec<Entry> {
-        let mut entries = Vec::with_capacity(items.len());
-        let mut seen: BTreeMap<(HostPattern, Ports), Span> = BTreeMap::new();
-        for item in items {
-            let Some((pattern, ports)) = self.entry(item) else { continue };
-            if let Some(first) = seen.get(&(pattern.clone(), ports.clone())) {
-                let found = self
-                    .error("duplicate-entry", &item.span, format!("already listed on line {}", first.line))
-                    .help("take one of the two out")
-                    .related(first.clone(), "first listed here");
-                self.diagnostics.push(found);
-                continue;
-            }
-            seen.insert((pattern.clone(), ports.clone()), item.span.clone());
-            let origin = Origin { file: Arc::clone(self.label), line: item.span.line };
-            entries.push(Entry { rule: Rule { pattern, ports, origin }, span: item.span.clone() });
+    fn groups(&mut self, value: &Node) -> BTreeMap<String, Group> {
+        let mut groups = BTreeMap::new();
+        for (key, value) in self.map(value, "groups").unwrap_or_default() {
+            let Some(name) = self.name(key, "group") else { continue };
+            let items = self.list(value, &name, "hosts").unwrap_or_default();
+            let items = self.items(items, Purpose::Allow);
+            groups.insert(name, Group { items, span: key.span.clone() });
         }
-        entries
+        groups
     }
 
-    fn entry(&mut self, item: &Node) -> Option<(HostPattern, Ports)> {
-        let written = self.source.text.get(item.span.bytes.clone()).unwrap_or_default().trim();
-        let found = match &item.value {
-            Value::Text(text) => match entry::parse(text) {
-                Ok(parsed) => {
-                    for note in parsed.notes {
-                        let found = self.error(note.code, &item.span, note.message).warning().help(note.help);
-                        self.diagnostics.push(found);
-                    }
-                    return Some((parsed.pattern, parsed.ports));
-                }
-                Err(problem) => {
-                    let found = self.error(problem.code, &item.span, problem.message);
-                    found.help(problem.help)
-                }
-            },
-            Value::Number => self
-                .error("entry-number", &item.span, format!("`{written}` is a number, expected a host"))
-                .help(
-                    "write a host name; addresses in short, decimal or hexadecimal spelling are not accepted",
-                ),
-            Value::Bool => self
-                .error("entry-shape", &item.span, format!("`{written}` is a boolean, expected a host"))
-                .help("write a host name such as a.com"),
-            Value::Null => self
-                .error("entry-shape", &item.span, "found an empty list item, expected a host")
-                .help("write a host behind the dash, or take the line out"),
-            Value::List(_) => self
-                .error("entry-shape", &item.span, "found a list inside the list, expected a host")
-                .help("one host per line; an IPv6 address needs quotes"),
-            Value::Map(pairs) => {
-                let found = self.map_entry(item, pairs);
-                self.diagnostics.extend(found);
-                return None;
-            }
-        };
-        self.diagnostics.push(found);
+    /// The name of a group or an agent.
+    pub(super) fn name(&mut self, key: &Node, what: &str) -> Option<String> {
+        const MAX: usize = 100;
+        let text = self.text(key, "a name")?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if !text.is_empty() && text.len() <= MAX && text.chars().all(plain) {
+            return Some(text.to_owned());
+        }
+        let found = format!("`{text}` is no name of {} {what}", if what == "agent" { "an" } else { "a" });
+        self.refuse(
+            "name",
+            &key.span,
+            found,
+            format!("use letters, digits, `-`, `_` and `.`, at most {MAX}"),
+        );
         None
     }
 
-    /// A colon makes a map of what was meant as a host, or a later version's entry stands here.
-    fn map_entry(&self, item: &Node, pairs: &[(Node, Node)]) -> Vec<Diagnostic> {
-        let mut found = Vec::new();
-        for (key, value) in pairs {
-            let Value::Text(name) = &key.value else { continue };
-            let port = self.source.text.get(value.span.bytes.clone()).unwrap_or_default().trim();
-            found.push(match value.value {
-                Value::Number if name.contains('.') => self
-                    .error(
-                        "entry-space",
-                        &key.span,
-                        format!("`{name}: {port}` with a space is a YAML map, not a host"),
-                    )
-                    .help(format!("write {name}:{port} without the space")),
-                Value::Null if name.contains('.') => self
-                    .error(
-                        "entry-colon",
-                        &key.span,
-                        format!("`{name}:` ends in a colon, which makes it a YAML map"),
-                    )
-                    .help(format!("write {name}, or {name}:443 for one port")),
-                _ if name == "host" => self
-                    .error(
-                        "key-not-supported",
-                        &key.span,
-                        format!("entries with keys cannot be enforced by exeat {VERSION}"),
-                    )
-                    .help("write the host alone, with the port behind it: `- a.com:8443`"),
-                _ => self.unknown_key(&key.span, name, &[], &LATER_ENTRY_KEYS),
-            });
+    fn defaults(&mut self, value: &Node) -> Defaults {
+        let mut defaults = Defaults::default();
+        let pairs = self.map(value, "defaults").unwrap_or_default();
+        for field in self.fields(pairs, &DEFAULT_KEYS) {
+            match field.name {
+                "ports" => defaults.ports = self.ports(field.value),
+                "max_tunnel" => defaults.max_tunnel = self.max_tunnel(field.value),
+                _ => {
+                    let mut note = crate::policy::Note::default();
+                    self.note(&mut note, "owner", field.value);
+                    defaults.owner = note.owner;
+                }
+            }
         }
-        if found.is_empty() {
-            let error = self.error("entry-shape", &item.span, "found a map, expected a host");
-            found.push(error.help("write the host alone, such as `- a.com:8443`"));
+        defaults
+    }
+
+    fn check_includes(&mut self, includes: &[Named]) {
+        for Named { name, span } in includes {
+            let parts: Vec<&str> = name.split('/').collect();
+            let (file, directories) =
+                parts.split_last().map_or(("", [].as_slice()), |(last, rest)| (*last, rest));
+            let help = "write a path below the file's own directory, such as teams/*.yaml";
+            let why = if name.starts_with('/') || name.contains('\\') {
+                "is not relative"
+            } else if parts.iter().any(|part| matches!(*part, "" | "." | "..")) {
+                "has an empty part or dots"
+            } else if directories.iter().any(|part| part.contains('*')) || file.matches('*').count() > 1 {
+                "has a star elsewhere than once in the file's name"
+            } else if !(file.ends_with(".yaml") || file.ends_with(".yml")) {
+                "does not end in .yaml or .yml"
+            } else {
+                continue;
+            };
+            self.refuse("include-path", span, format!("`{name}` {why}"), help);
         }
-        found
     }
 }

@@ -4,11 +4,22 @@
 //! until every file is good: serving the good part would deny what the bad part allowed before a restart. Afterwards a
 //! new file that has never been good adds nothing, and holds nobody back.
 
-use super::{Diagnostic, FileEntries, FileText, combine, parse};
-use crate::policy::Policy;
-use std::{collections::BTreeMap, sync::Arc};
+use super::{
+    Diagnostic, FileText,
+    file::{Document, parse},
+    include::{self, Include},
+    reader::bounded,
+    resolve::Resolved,
+    settle,
+};
+use crate::policy::{PolicySet, Timestamp};
+use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-/// What one path that the operator named leads to.
+/// What one path that the operator or a file named leads to.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// As named.
@@ -25,7 +36,7 @@ pub struct FoundFile {
     /// The name in rules.
     pub label: Arc<str>,
     /// What it holds, or why it cannot be read.
-    pub content: Result<bytes::Bytes, String>,
+    pub content: Result<Bytes, String>,
 }
 
 /// The state of one file, for people.
@@ -35,6 +46,8 @@ pub struct FileState {
     pub path: Arc<str>,
     /// Whether what it holds now is in force.
     pub in_force: bool,
+    /// Whether what is in force instead is from before the start.
+    pub restored: bool,
     /// What is wrong with what it holds now.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -42,38 +55,76 @@ pub struct FileState {
 /// What the files add up to.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// The policy; nothing before all files were good at once.
-    pub policy: Option<Policy>,
+    /// The policies, with entries that have expired or will; nothing before all files were good at once.
+    pub policies: Option<PolicySet>,
     /// Every file, sorted by path.
     pub files: Vec<FileState>,
+    /// The texts in force by the files' labels, to quote lines of.
+    pub texts: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// Remembers each file's last good content.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    kept: BTreeMap<Arc<str>, Kept>,
-    /// There has been a policy.
-    started: bool,
+    pub(super) kept: BTreeMap<Arc<str>, Kept>,
+    /// Last good contents from before the start, by path.
+    saved: BTreeMap<Arc<str>, Bytes>,
+    /// Groups or agents may have changed with a file that is gone.
+    pub(super) lost_some: bool,
+    /// What is in force.
+    policies: Option<PolicySet>,
 }
 
+/// One file.
 #[derive(Debug)]
-struct Kept {
-    root: Arc<str>,
-    seen: Option<(Arc<str>, bytes::Bytes)>,
-    good: Option<FileEntries>,
-    state: FileState,
+pub(super) struct Kept {
+    /// The paths that lead to it.
+    pub(super) roots: BTreeSet<Arc<str>>,
+    seen: Option<(Arc<str>, Bytes)>,
+    /// What it holds now, if that is not yet in force.
+    pub(super) pending: Option<Document>,
+    /// What of it is in force...
+    pub(super) document: Option<Document>,
+    /// ...the bytes of that...
+    bytes: Option<Bytes>,
+    /// ...and the rules that it makes.
+    pub(super) good: Option<Resolved>,
+    /// What was noticed while reading.
+    notes: Vec<Diagnostic>,
+    pub(super) state: FileState,
 }
 
 impl Ledger {
+    /// An empty ledger that falls back on what was good before a restart, where a file is not good now.
+    #[must_use]
+    pub fn restoring(saved: BTreeMap<Arc<str>, Bytes>) -> Self {
+        Self { saved, ..Self::default() }
+    }
+
     /// Takes in what is on disk now. Only files that changed are read again.
-    pub fn apply(&mut self, found: &[Found]) -> Loaded {
+    pub fn apply(&mut self, found: &[Found], now: Timestamp) -> Loaded {
+        self.read(found);
+        self.settle(now)
+    }
+
+    /// Reads what is on disk now, and puts nothing in force yet: a file may include others.
+    pub fn read(&mut self, found: &[Found]) {
+        let roots: BTreeSet<&Arc<str>> = found.iter().map(|root| &root.path).collect();
+        let before = self.kept.len();
+        // A path that nobody names any more leads nowhere.
+        for kept in self.kept.values_mut() {
+            kept.roots.retain(|root| roots.contains(root));
+        }
         for root in found {
             match &root.files {
                 Ok(files) => {
+                    let there: BTreeSet<&Arc<str>> = files.iter().map(|file| &file.path).collect();
                     // A file that is gone is an edit; so is a directory that came back in place of its error.
-                    self.kept.retain(|path, kept| {
-                        kept.root != root.path || files.iter().any(|file| file.path == *path)
-                    });
+                    for (path, kept) in &mut self.kept {
+                        if !there.contains(path) {
+                            kept.roots.remove(&root.path);
+                        }
+                    }
                     for file in files {
                         self.take(&root.path, file);
                     }
@@ -81,135 +132,159 @@ impl Ledger {
                 Err(why) => self.lose(&root.path, why),
             }
         }
-        self.started |= !self.kept.is_empty() && self.kept.values().all(|kept| kept.good.is_some());
+        self.kept.retain(|_, kept| !kept.roots.is_empty());
+        self.lost_some |= self.kept.len() < before;
+    }
+
+    /// What the files include, as far as it may be followed.
+    #[must_use]
+    pub fn includes(&self) -> BTreeSet<Include> {
+        include::wanted(&self.kept)
+    }
+
+    /// Puts in force what can be, and says what cannot.
+    pub fn settle(&mut self, now: Timestamp) -> Loaded {
+        for kept in self.kept.values_mut() {
+            kept.state.diagnostics = kept.notes.clone();
+            kept.state.in_force = kept.pending.is_some() || kept.seen.is_some() && kept.document.is_some();
+        }
+        let outcome = settle::settle(self, now);
+        for (path, found) in outcome.rejected {
+            if let Some(kept) = self.kept.get_mut(&path) {
+                kept.state.in_force = false;
+                kept.state.diagnostics.extend(found);
+            }
+        }
+        if let Some(policies) = outcome.policies {
+            for (path, resolved) in outcome.resolved {
+                let Some(kept) = self.kept.get_mut(&path) else { continue };
+                if kept.state.in_force
+                    && let Some(mut document) = kept.pending.take()
+                {
+                    if !document.depends() {
+                        document.forget_entries();
+                    }
+                    kept.document = Some(document);
+                    kept.bytes = kept.seen.as_ref().map(|(_, bytes)| bytes.clone());
+                    kept.state.restored = false;
+                }
+                kept.good = Some(resolved);
+            }
+            for (path, found) in outcome.findings {
+                if let Some(kept) = self.kept.get_mut(&path).filter(|kept| kept.state.in_force) {
+                    kept.state.diagnostics.extend(found);
+                }
+            }
+            self.lost_some = false;
+            let complete = self.kept.values().all(|kept| kept.good.is_some());
+            if self.policies.is_some() || complete && !self.kept.is_empty() {
+                self.policies = Some(policies);
+            }
+        }
+        for kept in self.kept.values_mut() {
+            kept.state.diagnostics = bounded(std::mem::take(&mut kept.state.diagnostics));
+        }
         Loaded {
-            policy: self.started.then(|| combine(self.kept.values().filter_map(|kept| kept.good.as_ref()))),
+            policies: self.policies.clone(),
             files: self.kept.values().map(|kept| kept.state.clone()).collect(),
+            texts: self.texts(),
         }
     }
 
+    fn texts(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        let documents = self.kept.values().filter_map(|kept| kept.document.as_ref());
+        documents.map(|one| (Arc::clone(&one.label), Arc::clone(&one.source.text))).collect()
+    }
+
+    /// The content of each file that is in force.
+    pub fn last_good(&self) -> impl Iterator<Item = (&Arc<str>, &Bytes)> {
+        self.kept.iter().filter_map(|(path, kept)| Some((path, kept.bytes.as_ref()?)))
+    }
+
     fn take(&mut self, root: &Arc<str>, file: &FoundFile) {
-        let kept = self.kept.entry(Arc::clone(&file.path)).or_insert_with(|| Kept {
-            root: Arc::clone(root),
-            seen: None,
-            good: None,
-            state: FileState { path: Arc::clone(&file.path), in_force: false, diagnostics: Vec::new() },
-        });
-        let bytes = match &file.content {
-            Ok(bytes) => bytes,
-            Err(why) => return kept.fail(why.clone()),
-        };
-        let seen = (Arc::clone(&file.label), bytes.clone());
-        if kept.seen.as_ref() == Some(&seen) {
-            return;
+        let kept = self.kept.entry(Arc::clone(&file.path)).or_insert_with(|| Kept::new(&file.path));
+        kept.roots.insert(Arc::clone(root));
+        match &file.content {
+            Ok(bytes) => kept.read(file, bytes),
+            Err(why) => kept.fail(why.clone()),
         }
-        let parsed =
-            parse(&FileText { path: Arc::clone(&file.path), label: seen.0.clone(), bytes: bytes.clone() });
-        kept.seen = Some(seen);
-        kept.state.diagnostics = parsed.diagnostics;
-        kept.state.in_force = parsed.entries.is_some();
-        if let Some(entries) = parsed.entries {
-            kept.good = Some(entries);
+        let good = kept.pending.is_some() || kept.document.is_some();
+        if !good && let Some(bytes) = self.saved.get(&file.path) {
+            let text = FileText { path: file.path.clone(), label: file.label.clone(), bytes: bytes.clone() };
+            kept.document = parse(&text).0;
+            kept.bytes = Some(bytes.clone()).filter(|_| kept.document.is_some());
+            kept.state.restored = kept.document.is_some();
         }
     }
 
     /// A root that cannot be read says nothing about its files: they stay in force.
     fn lose(&mut self, root: &Arc<str>, why: &str) {
         let mut known = false;
-        for kept in self.kept.values_mut().filter(|kept| kept.root == *root) {
+        for kept in self.kept.values_mut().filter(|kept| kept.roots.contains(root)) {
             known = true;
             kept.fail(format!("{root}: {why}"));
         }
         if !known {
-            let state = FileState { path: Arc::clone(root), in_force: false, diagnostics: Vec::new() };
-            let mut kept = Kept { root: Arc::clone(root), seen: None, good: None, state };
+            let kept = self.kept.entry(Arc::clone(root)).or_insert_with(|| Kept::new(root));
+            kept.roots.insert(Arc::clone(root));
             kept.fail(why.to_owned());
-            self.kept.insert(Arc::clone(root), kept);
         }
+    }
+
+    /// Where a file's newest content cannot be in force: what was good before the start, if that is known.
+    pub(super) fn restore(&mut self, path: &Arc<str>) -> bool {
+        let Some((bytes, kept)) = self.saved.get(path).zip(self.kept.get_mut(path)) else { return false };
+        let Some((label, _)) = kept.seen.clone().filter(|_| kept.document.is_none()) else { return false };
+        kept.document = parse(&FileText { path: Arc::clone(path), label, bytes: bytes.clone() }).0;
+        kept.bytes = Some(bytes.clone()).filter(|_| kept.document.is_some());
+        kept.state.restored = kept.document.is_some();
+        kept.state.restored
     }
 }
 
 impl Kept {
+    fn new(path: &Arc<str>) -> Self {
+        let path = Arc::clone(path);
+        Self {
+            roots: BTreeSet::new(),
+            seen: None,
+            pending: None,
+            document: None,
+            bytes: None,
+            good: None,
+            notes: Vec::new(),
+            state: FileState { path, in_force: false, restored: false, diagnostics: Vec::new() },
+        }
+    }
+
+    fn read(&mut self, file: &FoundFile, bytes: &Bytes) {
+        let seen = (Arc::clone(&file.label), bytes.clone());
+        if self.seen.as_ref() == Some(&seen) {
+            return;
+        }
+        let text = FileText { path: Arc::clone(&file.path), label: seen.0.clone(), bytes: bytes.clone() };
+        let (document, notes) = parse(&text);
+        self.notes = notes;
+        // What has errors is not there; what it held before is.
+        self.seen = document.is_some().then_some(seen);
+        self.pending = document;
+    }
+
     fn fail(&mut self, why: String) {
         // What comes back, even if unchanged, is read again and clears this.
         self.seen = None;
-        self.state.in_force = false;
+        self.pending = None;
         let found = Diagnostic::whole_file(
             Arc::clone(&self.state.path),
             "unreadable",
             format!("cannot be read: {why}"),
         );
-        self.state.diagnostics = vec![found.help(
+        self.notes = vec![found.help(
             "check that the path is right and readable; to deny everything, leave a file with `allow: []`",
         )];
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn root(files: &[(&str, Result<&'static str, &str>)]) -> Found {
-        let files = files.iter().map(|(path, content)| FoundFile {
-            path: (*path).into(),
-            label: (*path).into(),
-            content: content.map(Into::into).map_err(str::to_owned),
-        });
-        Found { path: "d".into(), files: Ok(files.collect()) }
-    }
-
-    fn rules(loaded: &Loaded) -> Vec<String> {
-        let policy = loaded.policy.as_ref().unwrap();
-        policy.rules().iter().map(|rule| format!("{}={}", rule.origin, rule.spelling())).collect()
-    }
-
-    #[test]
-    fn a_bad_file_keeps_its_own_last_good_while_others_go_on() {
-        let mut ledger = Ledger::default();
-        let loaded = ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Ok("- b.com"))])]);
-        assert_eq!(rules(&loaded), ["a:1=a.com", "b:1=b.com"]);
-        let loaded = ledger.apply(&[root(&[("a", Ok("- *.a.com")), ("b", Ok("- c.com"))])]);
-        assert_eq!(rules(&loaded), ["a:1=a.com", "b:1=c.com"]);
-        assert!(!loaded.files[0].in_force && loaded.files[1].in_force);
-        let loaded = ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Err("busy"))])]);
-        assert_eq!(rules(&loaded), ["a:1=a.com", "b:1=c.com"]);
-        assert!(loaded.files[0].in_force && !loaded.files[1].in_force);
-    }
-
-    #[test]
-    fn nothing_is_served_before_every_file_was_good_once() {
-        let mut ledger = Ledger::default();
-        assert!(ledger.apply(&[]).policy.is_none());
-        assert!(ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Ok(""))])]).policy.is_none());
-        let loaded = ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Ok("allow: []"))])]);
-        assert_eq!(rules(&loaded), ["a:1=a.com"]);
-    }
-
-    #[test]
-    fn a_new_file_that_was_never_good_holds_nobody_back() {
-        let mut ledger = Ledger::default();
-        ledger.apply(&[root(&[("a", Ok("- a.com\n- b.com"))])]);
-        let loaded = ledger.apply(&[root(&[("a", Ok("- a.com")), ("new", Ok("- *"))])]);
-        assert_eq!(rules(&loaded), ["a:1=a.com"], "a removal is enforced at once");
-        assert!(!loaded.files[1].in_force);
-    }
-
-    #[test]
-    fn a_removed_file_is_an_edit_and_a_lost_directory_is_not() {
-        let mut ledger = Ledger::default();
-        ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Ok("- b.com"))])]);
-        let loaded = ledger.apply(&[Found { path: "d".into(), files: Err("gone".into()) }]);
-        assert_eq!(rules(&loaded), ["a:1=a.com", "b:1=b.com"]);
-        assert!(loaded.files.iter().all(|file| !file.in_force));
-        let loaded = ledger.apply(&[root(&[("b", Ok("- b.com"))])]);
-        assert_eq!(rules(&loaded), ["b:1=b.com"]);
-        assert!(loaded.files[0].in_force);
-    }
-
-    #[test]
-    fn the_same_entry_in_two_files_counts_once() {
-        let mut ledger = Ledger::default();
-        let loaded = ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Ok("- a.com"))])]);
-        assert_eq!(rules(&loaded), ["a:1=a.com"]);
-    }
-}
+#[path = "ledger_tests.rs"]
+mod tests;

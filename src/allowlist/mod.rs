@@ -1,54 +1,56 @@
-//! From the text of allowlist files to a [`Policy`], with every mistake at its line and column.
+//! From the text of allowlist files to a [`PolicySet`](crate::policy::PolicySet), with every mistake at its line and column.
 //!
 //! Knows nothing of where files lie, of Envoy, sockets or clocks.
 //!
-//! [`parse`] reads one file and never stops at the first mistake; [`combine`] makes one policy of several files.
-//! A file with an error yields no entries at all, so that a half-understood file is never enforced.
+//! A file is read ([`yaml`](self), `file`, `section`, `agent`) without stopping at the first mistake; its groups and
+//! presets are looked up (`resolve`), all files are put together (`combine`), and a file that cannot be in force keeps
+//! what it was before ([`Ledger`]). A file with an error yields no entries at all, so that a half-understood file is
+//! never enforced.
 
+mod agent;
 mod codes;
+mod combine;
 mod diagnostic;
 mod entry;
 mod file;
+mod findings;
+mod include;
 mod ledger;
+mod presets;
+mod print;
+mod reader;
 mod render;
+mod resolve;
+mod section;
+mod settle;
+mod spec;
 mod suggest;
+mod values;
 mod yaml;
 
 pub use codes::{codes, explain};
 pub use diagnostic::{Diagnostic, Severity, Source, Span};
-pub use file::{Entry, FileEntries, MAX_BYTES, parse};
+pub use file::MAX_BYTES;
+pub use include::Include;
 pub use ledger::{FileState, Found, FoundFile, Ledger, Loaded};
+pub use presets::{PRESETS_VERSION, Preset, presets};
+pub use print::print;
 pub use render::{OneLine, Snippet};
 pub use suggest::nearest;
+pub use yaml::{from_yaml, to_yaml};
 
-use crate::policy::{HostPattern, Policy, Ports, Rule};
-use std::{collections::BTreeMap, sync::Arc};
+use crate::policy::Timestamp;
+use std::sync::Arc;
 
-/// The result of reading one file.
-#[derive(Clone, Debug)]
-pub struct Parsed {
-    /// The entries; none where a diagnostic is an error.
-    pub entries: Option<FileEntries>,
-    /// Errors and warnings, in the order of the file.
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-/// Makes one policy of all files. An entry that several files hold counts once, at its first place.
+/// Reads files that belong together, at an instant: for whoever has them already.
 #[must_use]
-pub fn combine<'a>(files: impl IntoIterator<Item = &'a FileEntries>) -> Policy {
-    let mut rules: BTreeMap<(HostPattern, Ports), Rule> = BTreeMap::new();
-    for entry in files.into_iter().flat_map(|file| file.entries.iter()) {
-        let Entry { rule, .. } = entry;
-        rules
-            .entry((rule.pattern.clone(), rule.ports.clone()))
-            .and_modify(|first| {
-                if rule.origin < first.origin {
-                    first.origin = rule.origin.clone();
-                }
-            })
-            .or_insert_with(|| rule.clone());
-    }
-    Policy::new(rules.into_values().collect())
+pub fn read(files: &[FileText], now: Timestamp) -> Loaded {
+    let found = files.iter().map(|file| FoundFile {
+        path: Arc::clone(&file.path),
+        label: Arc::clone(&file.label),
+        content: Ok(file.bytes.clone()),
+    });
+    Ledger::default().apply(&[Found { path: "".into(), files: Ok(found.collect()) }], now)
 }
 
 /// A file's text with the two names it goes by.
@@ -124,15 +126,15 @@ mod tests {
         /// Whatever a file holds, it is read or explained; and only a file without errors allows anything.
         #[test]
         fn any_file_is_read_or_explained(bytes in pieces()) {
-            let parsed = parse(&file(bytes));
-            for diagnostic in &parsed.diagnostics {
+            let loaded = read(&[file(bytes)], Timestamp::parse("2026-11-25").unwrap());
+            for diagnostic in &loaded.files[0].diagnostics {
                 let snippet = Snippet { diagnostic, colour: true };
                 prop_assert!(!snippet.to_string().is_empty());
                 let line = OneLine(diagnostic).to_string();
                 prop_assert!(!line.contains(char::is_control), "{line:?}");
             }
-            let failed = parsed.diagnostics.iter().any(|found| found.severity == Severity::Error);
-            prop_assert_eq!(failed, parsed.entries.is_none());
+            let failed = loaded.files[0].diagnostics.iter().any(|found| found.severity == Severity::Error);
+            prop_assert_eq!(failed, loaded.policies.is_none());
         }
     }
 }

@@ -5,7 +5,10 @@
 //! [`Value::Null`], bounds its work, and gives the place of every value.
 
 use super::diagnostic::{Diagnostic, Source, Span};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Serialize,
+    de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor},
+};
 use serde_saphyr::{Error, Spanned, budget::BudgetBreach};
 use std::fmt;
 
@@ -28,7 +31,7 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Null,
-    Bool,
+    Bool(bool),
     Number,
     Text(String),
     List(Vec<Node>),
@@ -40,7 +43,7 @@ impl Value {
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
-            Self::Bool => "a boolean",
+            Self::Bool(_) => "a boolean",
             Self::Number => "a number",
             Self::Text(_) => "a text",
             Self::List(_) => "a list",
@@ -49,12 +52,22 @@ impl Value {
     }
 }
 
+/// Reads a list of texts and nothing more: what benchmarks compare with.
+pub fn from_yaml(text: &str) -> Result<Vec<String>, fmt::Error> {
+    serde_saphyr::from_str(text).map_err(|_| fmt::Error)
+}
+
+/// Writes a value as a document. It can fail only for values that are no documents.
+pub fn to_yaml(value: &impl Serialize) -> Result<String, fmt::Error> {
+    serde_saphyr::to_string(value).map_err(|_| fmt::Error)
+}
+
 /// Reads one document.
 pub(super) fn read(source: &Source) -> Result<Node, Box<Diagnostic>> {
     if let Some(at) = tag(&source.text) {
         let span = Span::of(&source.text, at..at + 1);
         let found = Diagnostic::error(source, "yaml-tag", span, "YAML tags (`!name`) are not accepted");
-        return Err(Box::new(found.help("take the `!` out; to deny a host, do not list it")));
+        return Err(Box::new(found.help("take the `!` out; to deny a host, list it below `deny:`")));
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -74,7 +87,7 @@ pub(super) fn read(source: &Source) -> Result<Node, Box<Diagnostic>> {
 /// The tree as serde delivers it; places still in the YAML crate's terms.
 enum Raw {
     Null,
-    Bool,
+    Bool(bool),
     Number,
     Text(String),
     List(Vec<Spanned<Self>>),
@@ -104,8 +117,8 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool(value))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Raw, E> {
@@ -157,7 +170,7 @@ fn raw_to_node(raw: Spanned<Raw>, text: &str) -> Node {
     let span = span_at(raw.referenced, text);
     let value = match raw.value {
         Raw::Null => Value::Null,
-        Raw::Bool => Value::Bool,
+        Raw::Bool(value) => Value::Bool(value),
         Raw::Number => Value::Number,
         Raw::Text(content) => Value::Text(content),
         Raw::List(items) => Value::List(items.into_iter().map(|item| raw_to_node(item, text)).collect()),

@@ -4,14 +4,18 @@ use super::{FAILED, FINDINGS};
 use crate::{
     allowlist::{Diagnostic, FileState, Severity, Snippet, codes, explain},
     cli::{CheckArgs, CheckFormat},
+    envoy::{Profile, static_bootstrap},
+    policy::{PolicySet, Timestamp},
     server,
 };
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use std::{
     fmt::Write,
     io::{self, IsTerminal},
-    process::ExitCode,
+    path::Path,
+    process::{Command, ExitCode},
+    time::SystemTime,
 };
 
 /// The code of what could not be read at all.
@@ -26,7 +30,11 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = server::read(&args.paths);
-    let report = Report::new(&loaded.files, loaded.policy.map(|policy| policy.rules().len()));
+    let entries = loaded.policies.as_ref().map(PolicySet::entries);
+    let mut report = Report::new(&loaded.files, entries);
+    if let (Some(envoy), Some(policies)) = (&args.envoy, &loaded.policies) {
+        report.refused = validate(envoy, policies)?;
+    }
     let text = match args.format() {
         CheckFormat::Text => report.text(io::stdout().is_terminal()),
         CheckFormat::Json => format!("{}\n", serde_json::to_string(&report.json())?),
@@ -42,12 +50,14 @@ struct Report<'a> {
     files: usize,
     /// How many entries are in force; none if a file is not valid.
     entries: Option<usize>,
+    /// What Envoy says against the resources.
+    refused: Vec<String>,
 }
 
 impl<'a> Report<'a> {
     fn new(files: &'a [FileState], entries: Option<usize>) -> Self {
         let findings = files.iter().flat_map(|file| &file.diagnostics).collect();
-        Self { findings, files: files.len(), entries }
+        Self { findings, files: files.len(), entries, refused: Vec::new() }
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -58,7 +68,9 @@ impl<'a> Report<'a> {
         if self.findings.iter().any(|found| found.code == UNREADABLE) {
             return ExitCode::from(FAILED);
         }
-        let wrong = self.count(Severity::Error) > 0 || (strict && !self.findings.is_empty());
+        let wrong = self.count(Severity::Error) > 0
+            || !self.refused.is_empty()
+            || (strict && !self.findings.is_empty());
         if wrong { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
     }
 
@@ -68,12 +80,16 @@ impl<'a> Report<'a> {
         for diagnostic in &self.findings {
             text.push_str(&format!("{}\n\n", Snippet { diagnostic, colour }));
         }
+        for refused in &self.refused {
+            text.push_str(&format!("error: Envoy refuses the resources: {refused}\n\n"));
+        }
         let [errors, warnings] = [Severity::Error, Severity::Warning].map(|severity| self.count(severity));
         text.push_str(&plural(self.files, "file", "files"));
         if let Some(entries) = self.entries {
             text.push_str(&format!(", {}", plural(entries, "entry", "entries")));
         }
         match (errors, warnings) {
+            (0, 0) if !self.refused.is_empty() => text.push_str(": 1 error\n"),
             (0, 0) => text.push_str(": nothing to mend\n"),
             _ => text.push_str(&format!(
                 ": {}, {} (exeat check --explain CODE says more)\n",
@@ -94,7 +110,7 @@ impl<'a> Report<'a> {
             message: &found.message,
             help: found.help.as_deref(),
         });
-        Json { files: self.files, entries: self.entries, findings: findings.collect() }
+        Json { files: self.files, entries: self.entries, findings: findings.collect(), envoy: &self.refused }
     }
 
     /// Annotations of a GitHub workflow ("Workflow commands for GitHub Actions").
@@ -119,8 +135,34 @@ impl<'a> Report<'a> {
                 data(&message)
             );
         }
+        for refused in &self.refused {
+            let _ = writeln!(text, "::error title=envoy::{}", data(refused));
+        }
         text
     }
+}
+
+/// Loads what each group of sidecars would get into the real Envoy. Gives what it says if it refuses.
+fn validate(envoy: &Path, policies: &PolicySet) -> anyhow::Result<Vec<String>> {
+    let policies = policies.at(Timestamp::of(SystemTime::now()));
+    let directory = tempfile::tempdir().context("cannot make a directory for the configuration")?;
+    let mut refused = Vec::new();
+    for (agent, policy) in policies.policies() {
+        let file = directory.path().join("bootstrap.pb");
+        std::fs::write(&file, static_bootstrap(policy, &Profile::default())?)?;
+        let output = Command::new(envoy)
+            .args(["--mode", "validate", "--log-level", "error", "-c"])
+            .arg(&file)
+            .output()
+            .with_context(|| format!("cannot run {}", envoy.display()))?;
+        if !output.status.success() {
+            let all = String::from_utf8_lossy(&output.stderr).into_owned();
+            let said = all.lines().find(|line| line.contains("rror")).unwrap_or(&all).trim();
+            let agent = agent.map_or_else(String::new, |name| format!("agent {name}: "));
+            refused.push(format!("{agent}{said}"));
+        }
+    }
+    Ok(refused)
 }
 
 fn plural(count: usize, one: &str, many: &str) -> String {
@@ -143,6 +185,8 @@ struct Json<'a> {
     files: usize,
     entries: Option<usize>,
     findings: Vec<Finding<'a>>,
+    /// What Envoy says against the resources, if it was asked.
+    envoy: &'a [String],
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,9 @@
 
 mod bootstrap;
 mod check;
+mod diff;
+mod dump;
+mod print;
 mod proxy_env;
 mod run;
 mod serve;
@@ -32,6 +35,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run(args) => blocking(&args.serve, run::run(&args)),
         Command::Why(args) => why::why(&args),
         Command::Check(args) => check::check(&args),
+        Command::Diff(args) => diff::diff(&args),
+        Command::Dump(args) => dump::dump(&args),
+        Command::Presets(args) => print::presets_command(&args),
+        Command::Env(args) => print::env(&args),
+        Command::Schema(_) => print::schema(),
+        Command::Completions(args) => print::completions(&args),
         Command::Bootstrap(args) => bootstrap::print(args),
         Command::Status(args) => asking(status::status(&args)),
         Command::Wait(args) => asking(wait::wait(&args)),
@@ -43,8 +52,16 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 /// Commands that only ask a running control plane.
-fn asking(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn asking<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// A gRPC status in its own words alone.
+fn words(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<tonic::Status>() {
+        Ok(status) => anyhow!(status.message().to_owned()),
+        Err(other) => other,
+    }
 }
 
 async fn connect(admin: SocketAddr) -> anyhow::Result<AdminClient<Channel>> {

@@ -1,14 +1,14 @@
 //! The environment variables that send a program's traffic through a proxy.
 
-use std::{ffi::OsString, net::SocketAddr};
+use std::ffi::OsString;
 
 /// Never wider: what is listed here leaves without the proxy.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 
 /// Every name and spelling that common runtimes look at. `java_options` is what JAVA_TOOL_OPTIONS held.
-pub(super) fn variables(proxy: SocketAddr, java_options: Option<OsString>) -> Vec<(&'static str, OsString)> {
+pub(super) fn variables(proxy: &str, java_options: Option<OsString>) -> Vec<(&'static str, OsString)> {
     let url = format!("http://{proxy}");
-    let (host, port) = (proxy.ip(), proxy.port());
+    let (host, port) = proxy.rsplit_once(':').unwrap_or((proxy, "80"));
     let mut java = java_options.unwrap_or_default();
     if !java.is_empty() {
         java.push(" ");
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn keeps_what_java_was_told() {
-        let variables = variables("127.0.0.1:10000".parse().unwrap(), Some("-Xmx1g".into()));
+        let variables = variables("127.0.0.1:10000", Some("-Xmx1g".into()));
         let java = &variables.iter().find(|(name, _)| *name == "JAVA_TOOL_OPTIONS").unwrap().1;
         assert!(
             java.to_str().unwrap().starts_with("-Xmx1g -Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=10000")

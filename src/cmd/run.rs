@@ -101,7 +101,7 @@ async fn work(args: &RunArgs, local: &Local, interrupts: &mut Interrupts) -> any
         result = ready(local, Some(READY_WITHIN)) => result?,
         _ = interrupts.next() => return Ok(ExitCode::from(FAILED)),
     }
-    let variables = proxy_env::variables(proxy, std::env::var_os("JAVA_TOOL_OPTIONS"));
+    let variables = proxy_env::variables(&proxy.to_string(), std::env::var_os("JAVA_TOOL_OPTIONS"));
     let command =
         tokio::process::Command::new(program).args(arguments).envs(variables).kill_on_drop(true).spawn();
     let mut command = match command {
@@ -205,7 +205,10 @@ fn is_there(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::allowlist::{FileText, parse};
+    use crate::{
+        allowlist::{FileText, read},
+        policy::Timestamp,
+    };
 
     #[test]
     fn the_sample_is_valid() {
@@ -214,9 +217,9 @@ mod tests {
             label: "allowlist.yaml".into(),
             bytes: SAMPLE.as_bytes().into(),
         };
-        let parsed = parse(&file);
-        assert_eq!(parsed.diagnostics, []);
-        assert!(!parsed.entries.unwrap().entries.is_empty());
+        let loaded = read(&[file], Timestamp::parse("2026-01-01").unwrap());
+        assert_eq!(loaded.files[0].diagnostics, []);
+        assert!(loaded.policies.unwrap().entries() > 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{FINDINGS, connect, status::rejections};
 use crate::{
-    admin::proto::{RescanRequest, Sidecar, StatusRequest, StatusResponse},
+    admin::proto::{ReloadRequest, Sidecar, StatusRequest, StatusResponse},
     cli::WaitArgs,
 };
 use std::{process::ExitCode, time::Duration};
@@ -22,7 +22,7 @@ pub(super) async fn wait(args: &WaitArgs) -> anyhow::Result<ExitCode> {
         let mut admin = connect(args.admin).await?;
         "somebody is writing to the allowlist files".clone_into(&mut why);
         // What was saved before this command began counts, whether or not the server has noticed it yet.
-        admin.rescan(RescanRequest {}).await?;
+        admin.reload(ReloadRequest {}).await?;
         let mut changes = admin.watch_status(StatusRequest {}).await?.into_inner();
         while let Some(status) = changes.message().await? {
             match judge(&status, args.sidecars) {
@@ -100,6 +100,7 @@ mod tests {
         };
         let status = |sidecars: Vec<Sidecar>, in_force| StatusResponse {
             files: vec![AllowlistFile {
+                restored: false,
                 path: "f".to_owned(),
                 in_force,
                 diagnostics: vec!["f:1:1: no".to_owned()],

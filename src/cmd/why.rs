@@ -1,151 +1,98 @@
 //! `exeat why`: whether a request would pass, which line decides, and what to write.
 
-use super::{FAILED, FINDINGS};
+use super::{FAILED, FINDINGS, asking, connect};
 use crate::{
+    admin::{
+        self,
+        proto::{ExplainRequest, ExplainResponse, Line},
+    },
     allowlist::nearest,
     cli::WhyArgs,
-    policy::{DenyReason, Explanation, NearMiss, Policy, Port, Question, Request, Rule, Verdict},
+    policy::{PolicySet, Timestamp},
     server,
 };
-use serde::Serialize;
-use std::process::ExitCode;
+use anyhow::anyhow;
+use std::{process::ExitCode, time::SystemTime};
 
 pub(super) fn why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
-    let Some(policy) = server::read(&args.allowlists).policy else {
-        eprintln!("exeat: a file is not valid, so it cannot be said; exeat check says what is wrong");
-        return Ok(ExitCode::from(FAILED));
+    let question = match &args.method {
+        Some(method) => args.target.clone().with_method(method).map_err(|error| anyhow!(error))?,
+        None => args.target.clone(),
     };
-    let answer = Answer::new(&args.target, &policy);
+    let answer = match args.server {
+        Some(server) => {
+            let request = ExplainRequest {
+                target: question.text,
+                method: args.method.clone().unwrap_or_default(),
+                agent: args.agent.clone().unwrap_or_default(),
+            };
+            asking(async { Ok(connect(server).await?.explain(request).await?.into_inner()) })
+                .map_err(super::words)?
+        }
+        None => {
+            let loaded = server::read(&args.allowlists);
+            let Some(policies) = loaded.policies else {
+                eprintln!("exeat: a file is not valid, so it cannot be said; exeat check says what is wrong");
+                return Ok(ExitCode::from(FAILED));
+            };
+            let now = Timestamp::of(SystemTime::now());
+            let agent = args.agent.as_deref();
+            admin::explain(&policies, agent, &question, now, &loaded.texts)
+                .ok_or_else(|| no_agent(agent.unwrap_or_default(), &policies))?
+        }
+    };
     if args.json {
         println!("{}", serde_json::to_string(&answer)?);
     } else {
-        print!("{}", answer.text());
+        print!("{}", text(&answer));
     }
-    Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) })
+    Ok(if answer.verdict == "deny" { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS })
 }
 
-/// The stable shape of `--json`.
-#[derive(Serialize)]
-struct Answer {
-    target: String,
-    host: String,
-    port: String,
-    allowed: bool,
-    reason: Option<&'static str>,
-    hint: Option<&'static str>,
-    /// The line that decides.
-    rule: Option<Line>,
-    /// All lines that cover it.
-    covered_by: Vec<Line>,
-    /// Lines that nearly do, and why they do not.
-    near: Vec<Near>,
-    /// What to add to the allowlist to let it pass.
-    add: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Line {
-    place: String,
-    entry: String,
-}
-
-#[derive(Serialize)]
-struct Near {
-    #[serde(flatten)]
-    line: Line,
-    why: String,
-}
-
-impl Line {
-    fn of(rule: &Rule) -> Self {
-        Self { place: rule.origin.to_string(), entry: rule.spelling() }
+/// There is no such agent.
+pub(super) fn no_agent(name: &str, policies: &PolicySet) -> anyhow::Error {
+    let names: Vec<&str> = policies.agents().iter().map(|agent| &*agent.name).collect();
+    match nearest(name, &names) {
+        Some(known) => anyhow!("there is no agent `{name}`; did you mean `{known}`?"),
+        None if names.is_empty() => anyhow!("there is no agent `{name}`: the files have no agents"),
+        None => anyhow!("there is no agent `{name}`; the agents are: {}", names.join(", ")),
     }
 }
 
-impl Near {
-    fn of(near: NearMiss<'_>, request: &Request) -> Self {
-        let (host, port) = (&request.host, request.port);
-        let (rule, why) = match near {
-            NearMiss::OtherPort(rule) => (rule, format!("the host is covered, port {port} is not")),
-            NearMiss::OnlyBelow(rule) => {
-                (rule, format!("it covers what is below {host}, not {host} itself; .{host} is both"))
-            }
-            NearMiss::NotBelow(rule) => {
-                let name = rule.pattern.name();
-                (rule, format!("it covers {name} only, not what is below; .{name} is both"))
-            }
-        };
-        Self { line: Line::of(rule), why }
+fn text(answer: &ExplainResponse) -> String {
+    let ExplainResponse { target, host, port, reason, .. } = answer;
+    let agent = if answer.agent.is_empty() { String::new() } else { format!(", agent {}", answer.agent) };
+    let mut lines = vec![match answer.verdict.as_str() {
+        "allow" => format!("allowed: {target} ({host} port {port}{agent})"),
+        "deny" => format!("denied: {target} ({host} port {port}{agent}): {reason}"),
+        _ => format!("reported: {target} ({host} port {port}{agent}) passes, and is flagged: {reason}"),
+    }];
+    if !answer.hint.is_empty() {
+        lines.push(format!("  {}", answer.hint));
     }
-}
-
-impl Answer {
-    fn new(asked: &Question, policy: &Policy) -> Self {
-        let request = &asked.request;
-        let Explanation { verdict, covering, near } = policy.explain(request);
-        let (reason, rule) = match verdict {
-            Verdict::Allow(rule) => (None, Some(rule)),
-            Verdict::Deny { reason, rule } => (Some(reason), rule),
-        };
-        let mut near: Vec<Near> = near.into_iter().map(|near| Near::of(near, request)).collect();
-        if reason.is_some() && near.is_empty() {
-            near.extend(similar(policy, &request.host));
+    // What only came near is said below.
+    let decides = |rule: &&Line| answer.near.iter().all(|near| near.place != rule.place);
+    if let Some(rule) = answer.rule.as_ref().filter(decides) {
+        lines.push(format!("  by {}: {}", rule.place, rule.entry));
+        if !rule.text.is_empty() {
+            lines.push(format!("    | {}", rule.text));
         }
-        Self {
-            target: asked.text.clone(),
-            host: request.host.clone(),
-            port: request.port.to_string(),
-            allowed: reason.is_none(),
-            reason: reason.map(DenyReason::as_str),
-            hint: reason.map(DenyReason::hint),
-            rule: rule.map(Line::of),
-            covered_by: covering.into_iter().map(Line::of).collect(),
-            near,
-            add: reason.and_then(|reason| addition(reason, request)),
+        for (what, text) in [("reason", &rule.reason), ("owner", &rule.owner), ("ticket", &rule.ticket)] {
+            if !text.is_empty() {
+                lines.push(format!("    {what}: {text}"));
+            }
         }
     }
-
-    fn text(&self) -> String {
-        let (host, port) = (&self.host, &self.port);
-        let mut lines = Vec::new();
-        match (&self.rule, self.reason) {
-            (Some(Line { place, entry }), None) => {
-                lines.push(format!("allowed: {} ({host} port {port})", self.target));
-                lines.push(format!("  by {place}: {entry}"));
-            }
-            (_, reason) => {
-                let reason = reason.unwrap_or_default();
-                lines.push(format!("denied: {} ({host} port {port}): {reason}", self.target));
-                lines.extend(self.hint.map(|hint| format!("  {hint}")));
-            }
+    let decides = |line: &&Line| answer.rule.as_ref().is_none_or(|rule| rule.place != line.place);
+    let also = answer.covered_by.iter().filter(decides);
+    lines.extend(also.map(|line| format!("  also covered by {}: {}", line.place, line.entry)));
+    if answer.verdict != "allow" {
+        for Line { place, entry, why, .. } in &answer.near {
+            lines.push(format!("  near: {place}: {entry}: {why}"));
         }
-        let decides = |line: &&Line| self.rule.as_ref().is_none_or(|rule| rule.place != line.place);
-        let also = self.covered_by.iter().filter(decides);
-        lines.extend(also.map(|line| format!("  also covered by {}: {}", line.place, line.entry)));
-        if !self.allowed {
-            for Near { line: Line { place, entry }, why } in &self.near {
-                lines.push(format!("  near: {place}: {entry}: {why}"));
-            }
-            lines.extend(self.add.as_ref().map(|entry| format!("to allow it, add:\n  - {entry}")));
+        if !answer.add.is_empty() {
+            lines.push(format!("to allow it, add:\n  - {}", answer.add));
         }
-        lines.join("\n") + "\n"
     }
-}
-
-/// What to write. Nothing where another entry would not help.
-fn addition(reason: DenyReason, request: &Request) -> Option<String> {
-    let Request { host, port, .. } = request;
-    match reason {
-        DenyReason::NotListed if [Port::HTTP, Port::HTTPS].contains(port) => Some(host.clone()),
-        DenyReason::NotListed | DenyReason::PortNotListed => Some(format!("{host}:{port}")),
-        _ => None,
-    }
-}
-
-/// A mistyped host, in the request or in the file.
-fn similar(policy: &Policy, host: &str) -> Option<Near> {
-    let names: Vec<&str> = policy.rules().iter().map(|rule| rule.pattern.name().as_str()).collect();
-    let name = nearest(host, &names)?;
-    let rule = policy.rules().iter().find(|rule| rule.pattern.name().as_str() == name)?;
-    Some(Near { line: Line::of(rule), why: format!("{name} is spelled nearly like {host}") })
+    lines.join("\n") + "\n"
 }

@@ -1,5 +1,6 @@
 //! Messages inside messages, and the small wrappers that protobuf needs.
 
+use crate::policy::Port;
 use envoy_types::pb::{
     envoy::config::core::v3::{
         Address, Metadata, SocketAddress, TypedExtensionConfig, address, socket_address,
@@ -41,6 +42,17 @@ pub(super) fn duration(value: time::Duration) -> Option<Duration> {
         seconds: i64::try_from(value.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(value.subsec_nanos()).unwrap_or(0),
     })
+}
+
+/// A host that is a name or an address, and a port.
+pub(super) fn host_address(host: &str, port: Port) -> Address {
+    Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: host.to_owned(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(port.number().into())),
+            ..Default::default()
+        })),
+    }
 }
 
 pub(super) fn address(socket: SocketAddr) -> Address {

@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::{
 };
 use std::time::Duration;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The dynamic forward proxy: one cluster for every allowed name, so that an edit needs no cluster and no warming.
 pub(super) fn forward(profile: &Profile) -> Cluster {

@@ -1,7 +1,7 @@
 //! What a denial looks like: the 403, its header and body, and how the log recognises one.
 //!
-//! Routes only say which reason they stand for (metadata); the listener turns reasons into answers, so the texts are
-//! in each sidecar once. Denials that Envoy itself makes are recognised by its response-code details.
+//! Routes only say in their names which reason they stand for; the listener turns reasons into answers, so the texts
+//! are in each sidecar once. Denials that Envoy itself makes are recognised by its response-code details.
 
 use super::{
     any::{NAMESPACE, number, pack},
@@ -20,19 +20,22 @@ use envoy_types::pb::envoy::{
 pub const DENY_REASON_HEADER: &str = "x-exeat-deny-reason";
 /// The value of `action` in the log line of a denial.
 pub const DENY_ACTION: &str = "deny";
-/// Metadata key of a deny route.
-pub(super) const REASON_KEY: &str = "reason";
-/// Metadata key of a virtual host.
+/// The value of `action` in the log line of what passes in report mode.
+pub const WOULD_DENY_ACTION: &str = "would-deny";
+/// Metadata key of a virtual host, and of a route that comes from another rule.
 pub(super) const RULE_KEY: &str = "rule";
-/// Names of deny routes begin with this.
-pub(super) const ROUTE_PREFIX: &str = "deny/";
-
-const ROUTE_REASON: &str = "xds.route_metadata.filter_metadata.exeat.reason";
+/// Names of routes that deny begin with this and end in the reason.
+pub(super) const DENY_PREFIX: &str = "deny/";
+/// Names of routes that let through what would be denied begin with this and end in the reason.
+pub(super) const WOULD_DENY_PREFIX: &str = "would-deny/";
 
 /// How the sidecar finds out about a reason, other than by the route.
 const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
     match reason {
-        DenyReason::PrivateAddress => Some("response.code_details.contains('address_denied')"),
+        DenyReason::PrivateAddress => Some(
+            "(response.code_details.contains('address_denied') \
+             || response.code_details.startsWith('rbac_access_denied'))",
+        ),
         DenyReason::UpgradeNotAllowed => Some("response.code_details == 'upgrade_failed'"),
         DenyReason::BadPath => Some("response.code_details == 'path_normalization_failed'"),
         DenyReason::BadRequest => Some(
@@ -45,7 +48,13 @@ const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
         DenyReason::HttpsNeedsConnect => {
             Some("response.code_details == 'http1.https_url_on_plaintext_connection'")
         }
-        DenyReason::NotListed | DenyReason::PortNotListed | DenyReason::NotTls | DenyReason::BadHost => None,
+        DenyReason::NotListed
+        | DenyReason::PortNotListed
+        | DenyReason::DeniedByRule
+        | DenyReason::MethodNotAllowed
+        | DenyReason::PathNotAllowed
+        | DenyReason::NotTls
+        | DenyReason::BadHost => None,
     }
 }
 
@@ -57,18 +66,28 @@ fn own_verdicts() -> impl Iterator<Item = (DenyReason, &'static str)> {
 pub(super) fn reason_format() -> String {
     let own: String =
         own_verdicts().map(|(reason, verdict)| format!("{verdict} ? '{}' : ", reason.as_str())).collect();
-    format!("%CEL({own}{ROUTE_REASON})%")
+    let by_route: String = DenyReason::ALL
+        .iter()
+        .map(|reason| format!("xds.route_name.endsWith('deny/{0}') ? '{0}' : ", reason.as_str()))
+        .collect();
+    // What has no reason is a field that is missing, and that is logged as null.
+    format!("%CEL({own}{by_route}xds.route_metadata.filter_metadata.exeat.none)%")
 }
 
-/// A formatter that gives `deny` or `allow`.
+/// A formatter that gives `deny`, `would-deny` or `allow`.
 pub(super) fn action_format() -> String {
     let own: String = own_verdicts().map(|(_, verdict)| format!("{verdict} || ")).collect();
-    format!("%CEL({own}xds.route_name.startsWith('{ROUTE_PREFIX}') ? '{DENY_ACTION}' : 'allow')%")
+    format!(
+        "%CEL({own}xds.route_name.startsWith('{DENY_PREFIX}') ? '{DENY_ACTION}' \
+         : xds.route_name.startsWith('{WOULD_DENY_PREFIX}') ? '{WOULD_DENY_ACTION}' : 'allow')%"
+    )
 }
 
-/// A formatter that gives the rule of the virtual host as `file:line`.
+/// A formatter that gives the rule of the route, else of the virtual host, as `file:line`.
 pub(super) fn rule_format() -> String {
-    format!("%METADATA(VIRTUAL_HOST:{NAMESPACE}:{RULE_KEY})%")
+    let at = |what: &str| format!("xds.{what}_metadata.filter_metadata.{NAMESPACE}.{RULE_KEY}");
+    let own = format!("has(xds.route_metadata.filter_metadata.{NAMESPACE})");
+    format!("%CEL({own} ? {} : {})%", at("route"), at("virtual_host"))
 }
 
 /// One answer for each reason.
@@ -77,7 +96,7 @@ pub(super) fn replies() -> LocalReplyConfig {
 }
 
 fn reply(reason: DenyReason) -> ResponseMapper {
-    let by_route = format!("{ROUTE_REASON} == '{}'", reason.as_str());
+    let by_route = format!("xds.route_name == '{DENY_PREFIX}{}'", reason.as_str());
     let expression = match own_verdict(reason) {
         Some(own) => format!("{own} || {by_route}"),
         None => by_route,

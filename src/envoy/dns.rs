@@ -10,10 +10,10 @@ use envoy_types::pb::{
     envoy::{
         config::{
             cluster::v3::{cluster::DnsLookupFamily, cluster::RefreshRate},
-            core::v3::DnsResolverOptions,
+            core::v3::{DnsResolverOptions, TypedExtensionConfig},
         },
         extensions::{
-            common::dynamic_forward_proxy::v3::DnsCacheConfig,
+            clusters::dns::v3::dns_cluster, common::dynamic_forward_proxy::v3::DnsCacheConfig,
             network::dns_resolver::cares::v3::CaresDnsResolverConfig,
         },
         r#type::matcher::v3::AddressMatcher,
@@ -33,8 +33,8 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A failed lookup is repeated after the first, later after the second. Envoy's default keeps a failure for a minute.
 const FAILURE_REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 
-pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
-    let (base, max) = FAILURE_REFRESH;
+/// Who resolves, and how.
+pub(super) fn resolver(profile: &Profile) -> TypedExtensionConfig {
     let resolver = CaresDnsResolverConfig {
         resolvers: profile.resolvers.iter().map(|socket| address(*socket)).collect(),
         // A search domain would turn an allowed name into another one.
@@ -44,16 +44,29 @@ pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
         }),
         ..Default::default()
     };
+    extension("envoy.network.dns_resolver.cares", &resolver)
+}
+
+/// When a failed lookup is repeated.
+pub(super) fn failure_refresh() -> RefreshRate {
+    let (base, max) = FAILURE_REFRESH;
+    RefreshRate { base_interval: duration(base), max_interval: duration(max) }
+}
+
+/// The same for clusters that resolve by themselves.
+pub(super) fn cluster_failure_refresh() -> dns_cluster::RefreshRate {
+    let (base, max) = FAILURE_REFRESH;
+    dns_cluster::RefreshRate { base_interval: duration(base), max_interval: duration(max) }
+}
+
+pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
     let mut cache = DnsCacheConfig {
         dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
         max_hosts: number(MAX_HOSTS),
         host_ttl: duration(HOST_TTL),
         dns_query_timeout: duration(QUERY_TIMEOUT),
-        dns_failure_refresh_rate: Some(RefreshRate {
-            base_interval: duration(base),
-            max_interval: duration(max),
-        }),
-        typed_dns_resolver_config: Some(extension("envoy.network.dns_resolver.cares", &resolver)),
+        dns_failure_refresh_rate: Some(failure_refresh()),
+        typed_dns_resolver_config: Some(resolver(profile)),
         // Sound against [dead public, private] answers, unlike RBAC on the upstream address.
         resolved_address_filter: Some(AddressMatcher {
             ranges: profile

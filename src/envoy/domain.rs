@@ -1,54 +1,212 @@
-//! Virtual-host domains: which authority leads to which rule.
+//! Virtual-host domains: which authority is answered how.
 //!
 //! Envoy compares the authority with its port as text, ignoring case, and prefers an exact domain, then the longest
-//! `*.suffix`, then the longest `prefix*`. Ports are enforced here and nowhere else.
+//! `*.suffix`, then the longest `prefix*`. Ports are enforced here and nowhere else. Since the one closest domain wins,
+//! the answer of each is put together from every rule that covers it, whatever domain the rule itself makes.
 
-use crate::policy::{HostName, Policy, Port, Rule};
-use std::collections::BTreeMap;
+use super::answer::{Answer, Label};
+use crate::policy::{DenyRule, HostName, Mode, Policy, Port, Ports, Rule, Target};
+use std::{collections::BTreeMap, net::IpAddr};
 
-/// The domains of a policy, each with the rule it belongs to. Envoy refuses a table in which a domain stands twice.
-#[derive(Debug, Default)]
-pub(super) struct Domains<'a> {
-    /// Authorities that pass.
-    pub(super) allowed: BTreeMap<String, &'a Rule>,
-    /// Authorities whose host is listed by its exact name, on other ports.
-    pub(super) other_ports: BTreeMap<String, &'a Rule>,
+/// A host as the key of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Host<'a> {
+    /// A name or address as itself.
+    Name(&'a HostName),
+    Address(IpAddr),
+    /// Everything below a name.
+    Below(&'a HostName),
 }
 
-impl<'a> Domains<'a> {
-    pub(super) fn of(policy: &'a Policy) -> Self {
-        let mut domains = Self::default();
-        for rule in policy.rules() {
-            for port in rule.ports.iter() {
-                for host in patterns(rule) {
-                    // A plain request to port 80 usually names no port.
-                    if port == Port::HTTP {
-                        domains.allowed.entry(host.clone()).or_insert(rule);
-                    }
-                    domains.allowed.entry(format!("{host}:{port}")).or_insert(rule);
-                }
-            }
+impl Host<'_> {
+    fn text(self) -> String {
+        match self {
+            Self::Name(name) => name.to_string(),
+            Self::Address(address) => crate::policy::authority(address),
+            Self::Below(name) => format!("*.{name}"),
         }
-        for rule in policy.rules() {
-            let Some(name) = rule.pattern.exact() else { continue };
-            domains.other_ports.entry(format!("{name}:*")).or_insert(rule);
-            // An exact domain would win over a wildcard that allows the same name.
-            if !allows_plain(&domains.allowed, name) {
-                domains.other_ports.entry(name.to_string()).or_insert(rule);
-            }
-        }
-        domains
     }
 }
 
-fn patterns(rule: &Rule) -> impl Iterator<Item = String> + '_ {
-    let exact = rule.pattern.exact().map(ToString::to_string);
-    let below = rule.pattern.above().map(|name| format!("*.{name}"));
-    exact.into_iter().chain(below)
+/// The domains of a policy by their answers, in an order of their own. No domain is there twice, which Envoy would refuse.
+pub(super) fn domains(policy: &Policy, label: Label) -> BTreeMap<Answer, Vec<String>> {
+    let index = Index::of(policy);
+    let mut keys: BTreeMap<Host<'_>, Vec<Port>> = BTreeMap::new();
+    for rule in policy.rules() {
+        for host in hosts(&rule.target) {
+            keys.entry(host).or_default().extend(rule.ports.iter());
+        }
+    }
+    for rule in policy.denied() {
+        for host in hosts(&rule.target) {
+            // Where an allowed wildcard lies above, its ports need a closer domain that denies.
+            let ports: Vec<Port> = match &rule.ports {
+                Some(ports) => ports.iter().collect(),
+                None => [Port::HTTP, Port::HTTPS].into_iter().chain(index.ports_over(host)).collect(),
+            };
+            keys.entry(host).or_default().extend(ports);
+        }
+    }
+    let mut domains = Domains::default();
+    for (host, ports) in &mut keys {
+        if !matches!(host, Host::Below(_)) {
+            // The domain for its other ports would win over what denies some of them for more than this host.
+            ports.extend(index.denied_ports(*host));
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        let text = host.text();
+        for port in &*ports {
+            let Some(answer) = index.answer(*host, *port, policy.mode(), label) else { continue };
+            // A plain request to port 80 usually names no port.
+            if *port == Port::HTTP {
+                domains.add(&answer, text.clone());
+            }
+            domains.add(&answer, format!("{text}:{port}"));
+        }
+        if !matches!(host, Host::Below(_)) {
+            let Some(answer) = index.other_ports(*host, policy.mode(), label) else { continue };
+            // A portless domain would win over a wildcard that covers the same name.
+            if !ports.contains(&Port::HTTP) && !index.covers(*host, Port::HTTP) {
+                domains.add(&answer, text.clone());
+            }
+            domains.add(&answer, format!("{text}:*"));
+        }
+    }
+    domains.0
 }
 
-/// Whether `http://name/` passes, by its own name or by a wildcard above it.
-fn allows_plain(allowed: &BTreeMap<String, &Rule>, name: &HostName) -> bool {
-    let mut above = name.as_str().match_indices('.').filter_map(|(at, _)| name.as_str().get(at..));
-    allowed.contains_key(name.as_str()) || above.any(|suffix| allowed.contains_key(&format!("*{suffix}")))
+/// Few answers for many domains.
+#[derive(Default)]
+struct Domains(BTreeMap<Answer, Vec<String>>);
+
+impl Domains {
+    fn add(&mut self, answer: &Answer, domain: String) {
+        match self.0.get_mut(answer) {
+            Some(domains) => domains.push(domain),
+            None => drop(self.0.insert(answer.clone(), vec![domain])),
+        }
+    }
+}
+
+fn hosts(target: &Target) -> impl Iterator<Item = Host<'_>> {
+    let (one, below) = match target {
+        Target::Host(pattern) => (pattern.exact().map(Host::Name), pattern.above().map(Host::Below)),
+        Target::Address(address) => (Some(Host::Address(*address)), None),
+        Target::Range(_) => (None, None),
+    };
+    one.into_iter().chain(below)
+}
+
+/// The rules by the hosts that they are about.
+struct Index<'a> {
+    allowed: ByHost<'a, Rule>,
+    denied: ByHost<'a, DenyRule>,
+}
+
+struct ByHost<'a, R> {
+    names: BTreeMap<&'a str, Vec<&'a R>>,
+    below: BTreeMap<&'a str, Vec<&'a R>>,
+    addresses: BTreeMap<IpAddr, Vec<&'a R>>,
+    ranges: Vec<(ipnet::Ipv4Net, &'a R)>,
+}
+
+impl<'a, R> ByHost<'a, R> {
+    fn of(rules: impl Iterator<Item = (&'a Target, &'a R)>) -> Self {
+        let mut index = Self {
+            names: BTreeMap::new(),
+            below: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            ranges: Vec::new(),
+        };
+        for (target, rule) in rules {
+            match target {
+                Target::Host(pattern) => {
+                    if let Some(name) = pattern.exact() {
+                        index.names.entry(name.as_str()).or_default().push(rule);
+                    }
+                    if let Some(name) = pattern.above() {
+                        index.below.entry(name.as_str()).or_default().push(rule);
+                    }
+                }
+                Target::Address(address) => index.addresses.entry(*address).or_default().push(rule),
+                Target::Range(range) => index.ranges.push((*range, rule)),
+            }
+        }
+        index.ranges.sort_by_key(|(range, _)| std::cmp::Reverse(range.prefix_len()));
+        index
+    }
+
+    /// The rules that cover all of a host, the closest first.
+    fn covering(&self, host: Host<'a>) -> impl Iterator<Item = &'a R> + '_ {
+        let (names, above) = match host {
+            Host::Name(name) => (self.names.get(name.as_str()), Some(name.as_str())),
+            Host::Below(name) => (self.below.get(name.as_str()), Some(name.as_str())),
+            Host::Address(address) => (self.addresses.get(&address), None),
+        };
+        let ends = above
+            .into_iter()
+            .flat_map(|name| name.match_indices('.').filter_map(move |(at, _)| name.get(at + 1..)));
+        let wildcards = ends.filter_map(|name| self.below.get(name)).flatten();
+        let ranges = self.ranges.iter().filter(move |(range, _)| match host {
+            Host::Address(IpAddr::V4(address)) => range.contains(&address),
+            _ => false,
+        });
+        names.into_iter().flatten().chain(wildcards).copied().chain(ranges.map(|(_, rule)| *rule))
+    }
+}
+
+impl<'a> Index<'a> {
+    fn of(policy: &'a Policy) -> Self {
+        Self {
+            allowed: ByHost::of(policy.rules().iter().map(|rule| (&rule.target, &**rule))),
+            denied: ByHost::of(policy.denied().iter().map(|rule| (&rule.target, &**rule))),
+        }
+    }
+
+    fn ports_over(&self, host: Host<'a>) -> impl Iterator<Item = Port> + '_ {
+        self.allowed.covering(host).flat_map(|rule| rule.ports.iter())
+    }
+
+    fn denied_ports(&self, host: Host<'a>) -> impl Iterator<Item = Port> + '_ {
+        let denied = self.denied.covering(host).filter(|rule| rule.mode == Mode::Enforce);
+        denied.filter_map(|rule| rule.ports.as_ref()).flat_map(Ports::iter)
+    }
+
+    fn denying(&self, host: Host<'a>, port: Option<Port>, mode: Mode) -> Option<&'a DenyRule> {
+        self.denied.covering(host).find(|rule| {
+            let ports = rule.ports.as_ref();
+            rule.mode == mode && ports.is_none_or(|ports| port.is_some_and(|port| ports.contains(port)))
+        })
+    }
+
+    /// What becomes of a host on a port.
+    fn answer(&self, host: Host<'a>, port: Port, mode: Mode, label: Label) -> Option<Answer> {
+        if let Some(deny) = self.denying(host, Some(port), Mode::Enforce) {
+            return Some(Answer::denied(deny, label));
+        }
+        let on_trial = self.denying(host, Some(port), Mode::Report);
+        let covering: Vec<&Rule> =
+            self.allowed.covering(host).filter(|rule| rule.ports.contains(port)).collect();
+        Answer::allowed(&covering, on_trial, (&host.text(), port), mode, label)
+    }
+
+    /// What becomes of a host that is named, on ports that are not.
+    fn other_ports(&self, host: Host<'a>, mode: Mode, label: Label) -> Option<Answer> {
+        if let Some(deny) = self.denying(host, None, Mode::Enforce) {
+            return Some(Answer::denied(deny, label));
+        }
+        let naming = match host {
+            Host::Name(name) => self.allowed.names.get(name.as_str()),
+            Host::Address(address) => self.allowed.addresses.get(&address),
+            Host::Below(_) => None,
+        };
+        naming?.first().map(|rule| Answer::other_port(rule, mode, label))
+    }
+
+    /// Whether a wildcard decides about a host on a port.
+    fn covers(&self, host: Host<'a>, port: Port) -> bool {
+        self.allowed.covering(host).any(|rule| rule.ports.contains(port))
+            || self.denying(host, Some(port), Mode::Enforce).is_some()
+    }
 }

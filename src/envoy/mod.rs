@@ -5,6 +5,7 @@
 //! | resource | depends on | changed by an edit |
 //! |---|---|---|
 //! | cluster [`FORWARD_CLUSTER`] | [`Profile`] | never |
+//! | clusters `private/HOST:PORT` | [`Policy`], [`Profile`] | where an entry with `private: true` comes or goes |
 //! | listener [`EGRESS_LISTENER`] | [`Profile`] | never: changing it would drain every connection on it |
 //! | routes [`EGRESS_ROUTES`] | [`Policy`] | always; Envoy swaps the table and drops nothing |
 //!
@@ -12,6 +13,7 @@
 //! message built here has a map of more than one entry; JSON formats, which need more, go through [`format`](self).
 
 mod access_log;
+mod answer;
 mod any;
 mod bootstrap;
 mod bootstrap_tls;
@@ -21,17 +23,24 @@ mod dns;
 mod domain;
 mod format;
 mod hcm;
+mod json;
 mod kind;
 mod listener;
+mod matching;
+mod private;
 mod profile;
 mod route;
+mod unnamed;
+mod validate;
 
 pub use bootstrap::{Bootstrap, XdsEndpoint};
 pub use bootstrap_tls::BootstrapTls;
-pub use deny::{DENY_ACTION, DENY_REASON_HEADER};
+pub use deny::{DENY_ACTION, DENY_REASON_HEADER, WOULD_DENY_ACTION};
+pub use json::json;
 pub use kind::ResourceKind;
 pub use profile::Profile;
 pub use route::RULES_WITH_LINE;
+pub use validate::static_bootstrap;
 
 use crate::policy::Policy;
 use envoy_types::pb::google::protobuf::Any;
@@ -60,7 +69,12 @@ pub struct Resource {
 /// Everything that a sidecar with this policy gets.
 #[must_use]
 pub fn compile(policy: &Policy, profile: &Profile) -> Vec<Resource> {
-    vec![
+    let clusters = private::clusters(policy, profile).into_iter().map(|cluster| Resource {
+        kind: ResourceKind::Cluster,
+        body: any::pack(&cluster),
+        name: cluster.name,
+    });
+    let mut resources = vec![
         Resource {
             kind: ResourceKind::Cluster,
             name: FORWARD_CLUSTER.to_owned(),
@@ -76,7 +90,9 @@ pub fn compile(policy: &Policy, profile: &Profile) -> Vec<Resource> {
             name: EGRESS_ROUTES.to_owned(),
             body: any::pack(&route::egress(policy)),
         },
-    ]
+    ];
+    resources.extend(clusters);
+    resources
 }
 
 /// What a name gets that does not exist, by type. A route table that is missing would leave a listener without rules;
@@ -98,10 +114,9 @@ mod tests {
     /// A map anywhere would betray itself: each one iterates in its own random order.
     #[test]
     fn equal_input_gives_equal_bytes() {
-        let rules = (1..=50).map(|line| Rule {
-            pattern: HostPattern::Tree(HostName::parse(&format!("h{line}.test")).unwrap()),
-            ports: Ports::default(),
-            origin: Origin { file: "f".into(), line },
+        let rules = (1..=50).map(|line| {
+            let pattern = HostPattern::Tree(HostName::parse(&format!("h{line}.test")).unwrap());
+            Rule::plain(pattern, Ports::default(), Origin { file: "f".into(), line })
         });
         let policy = Policy::new(rules.collect());
         let first = compile(&policy, &Profile::default());

@@ -4,29 +4,27 @@
 //! one for each file, because Envoy's cost of an edit grows with the number of virtual hosts and hardly with domains.
 
 use super::{
-    EGRESS_ROUTES, FORWARD_CLUSTER,
-    any::{duration, metadata},
-    deny::{REASON_KEY, ROUTE_PREFIX, RULE_KEY},
-    domain::Domains,
-};
-use crate::policy::{DenyReason, Policy, Rule};
-use envoy_types::pb::envoy::{
-    config::route::v3::{
-        DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-        header_matcher::HeaderMatchSpecifier,
-        route::Action,
-        route_action::{ClusterSpecifier, UpgradeConfig, upgrade_config::ConnectConfig},
-        route_match::{ConnectMatcher, PathSpecifier},
+    EGRESS_ROUTES,
+    answer::{Refusal, Way, Ways, What, label_of},
+    any::metadata,
+    deny::RULE_KEY,
+    domain::domains,
+    matching::{
+        any_path, authority, connect, ends_in_443, forward, refuse, refuse_or_report, requests, scheme,
     },
-    r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
+    unnamed,
 };
-use std::{collections::BTreeMap, time::Duration};
+use crate::policy::{DenyReason, Mode, Policy};
+use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost};
+use std::collections::BTreeMap;
 
 /// Up to this many rules, each rule has a virtual host of its own.
 pub const RULES_WITH_LINE: usize = 256;
 
 /// Suffix domains match by text, so `evil@x.wild.test` would match `*.wild.test`: only host names pass.
-const HOST: &str = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*";
+const NAME: &str = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*";
+/// A name or an address in brackets.
+const HOST: &str = "([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*|\\[[0-9A-Fa-f:.]+\\])";
 
 /// Headers that would tell the upstream about the agent, or carry the agent's proxy credentials to it.
 const HEADERS_TO_REMOVE: [&str; 12] = [
@@ -45,21 +43,34 @@ const HEADERS_TO_REMOVE: [&str; 12] = [
 ];
 
 pub(super) fn egress(policy: &Policy) -> RouteConfiguration {
-    let domains = Domains::of(policy);
-    let with_line = policy.rules().len() <= RULES_WITH_LINE;
-    let label = |rule: &Rule| {
-        if with_line { rule.origin.to_string() } else { rule.origin.file.to_string() }
-    };
-    let allowed = group(domains.allowed, label)
-        .into_iter()
-        .map(|(rule, domains)| virtual_host("allow", &rule, domains, allow_routes()));
-    let other_ports = group(domains.other_ports, label)
-        .into_iter()
-        .map(|(rule, domains)| virtual_host("other-port", &rule, domains, other_port_routes()));
-    let rest = everything_else("not-listed", DenyReason::NotListed);
+    let label = label_of(policy);
+    let groups = domains(policy, label);
+    let mut virtual_hosts = Vec::with_capacity(groups.len() + 1);
+    let mut same: BTreeMap<String, u32> = BTreeMap::new();
+    for (answer, domains) in groups {
+        let (what, routes) = match &answer.what {
+            What::Denied => ("denied", everything(DenyReason::DeniedByRule)),
+            What::OtherPort(refusal) => ("other-port", other_port_routes(*refusal)),
+            What::Passes(ways) => ("allow", allow_routes(ways)),
+        };
+        let mut name = format!("{what}/{}", answer.rule);
+        // One rule has several answers where other rules cover some of it.
+        let number = same.entry(name.clone()).and_modify(|number| *number += 1).or_insert(1);
+        if *number > 1 {
+            name.push_str(&format!("/{number}"));
+        }
+        let metadata = Some(metadata(RULE_KEY, &answer.rule));
+        virtual_hosts.push(VirtualHost { name, domains, routes, metadata, ..Default::default() });
+    }
+    let mut rest = unnamed::routes(policy, label);
+    rest.extend(match policy.mode() {
+        Mode::Enforce => everything(DenyReason::NotListed),
+        Mode::Report => report_routes(),
+    });
+    virtual_hosts.push(everything_else("not-listed", rest));
     RouteConfiguration {
         name: EGRESS_ROUTES.to_owned(),
-        virtual_hosts: allowed.chain(other_ports).chain([rest]).collect(),
+        virtual_hosts,
         request_headers_to_remove: HEADERS_TO_REMOVE.map(str::to_owned).to_vec(),
         // An upstream must not lure clients to HTTP/3, which does not pass the proxy.
         response_headers_to_remove: vec!["alt-svc".to_owned()],
@@ -71,137 +82,90 @@ pub(super) fn egress(policy: &Policy) -> RouteConfiguration {
 pub(super) fn deny_all(name: &str) -> RouteConfiguration {
     RouteConfiguration {
         name: name.to_owned(),
-        virtual_hosts: vec![everything_else("no-policy", DenyReason::NoPolicy)],
+        virtual_hosts: vec![everything_else("no-policy", everything(DenyReason::NoPolicy))],
         ..Default::default()
     }
 }
 
-fn everything_else(name: &str, reason: DenyReason) -> VirtualHost {
-    VirtualHost {
-        name: name.to_owned(),
-        domains: vec!["*".to_owned()],
-        routes: deny_routes(reason),
-        ..Default::default()
-    }
+fn everything_else(name: &str, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost { name: name.to_owned(), domains: vec!["*".to_owned()], routes, ..Default::default() }
 }
 
-fn group(domains: BTreeMap<String, &Rule>, label: impl Fn(&Rule) -> String) -> BTreeMap<String, Vec<String>> {
-    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (domain, rule) in domains {
-        groups.entry(label(rule)).or_default().push(domain);
-    }
-    groups
-}
-
-fn virtual_host(what: &str, rule: &str, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
-    VirtualHost {
-        name: format!("{what}/{rule}"),
-        domains,
-        routes,
-        metadata: Some(metadata(RULE_KEY, rule)),
-        ..Default::default()
-    }
+fn everything(reason: DenyReason) -> Vec<Route> {
+    vec![refuse(reason, connect([])), refuse(reason, any_path([]))]
 }
 
 /// First match wins. `prefix` never matches CONNECT, and `connect_matcher` nothing else.
-fn allow_routes() -> Vec<Route> {
-    vec![
-        // The port must be there: over HTTP/2 a CONNECT without one would match the portless domain of port 80.
-        forward("allow/connect", connect([authority(&format!("{HOST}:[0-9]+"))])),
-        refuse(DenyReason::BadHost, connect([])),
+fn allow_routes(ways: &Ways) -> Vec<Route> {
+    // The port must be there: over HTTP/2 a CONNECT without one would match the portless domain of port 80.
+    let mut routes = vec![tunnels(ways, &format!("{HOST}:[0-9]+")), refuse(DenyReason::BadHost, connect([]))];
+    routes.extend(refused_forms());
+    routes.extend(plain(ways, &format!("{HOST}(:[0-9]+)?")));
+    routes.push(refuse(DenyReason::BadHost, any_path([])));
+    routes
+}
+
+/// The tunnels of authorities that match.
+pub(super) fn tunnels(ways: &Ways, pattern: &str) -> Route {
+    let matches = connect([authority(pattern)]);
+    match ways.tunnels {
+        Ok(way) => forward(matches, way, ways.cluster.as_deref()),
+        Err(refusal) => refuse_or_report(refusal, matches, ways.cluster.as_deref()),
+    }
+}
+
+/// The plain requests of authorities that match.
+pub(super) fn plain(ways: &Ways, pattern: &str) -> Vec<Route> {
+    let headers = [authority(pattern), scheme("http")];
+    let cluster = ways.cluster.as_deref();
+    let pass = ways.plain.iter().flat_map(|(which, way)| {
+        requests(which, &headers).into_iter().map(|matches| forward(matches, *way, cluster))
+    });
+    let rest = ways.other_plain.iter().flat_map(|(which, refusal)| {
+        requests(which, &headers).into_iter().map(|matches| refuse_or_report(*refusal, matches, cluster))
+    });
+    pass.chain(rest).collect()
+}
+
+/// Plain requests that are refused whatever the policy says.
+pub(super) fn refused_forms() -> [Route; 2] {
+    [
         // Over HTTP/2 the client chooses the scheme; Envoy would forward in clear to port 80.
-        refuse(
-            DenyReason::HttpsNeedsConnect,
-            any_path([header(":scheme", MatchPattern::Exact("https".to_owned()))]),
-        ),
-        refuse(DenyReason::NotTls, any_path([header(":authority", MatchPattern::Suffix(":443".to_owned()))])),
-        forward(
-            "allow/http",
-            any_path([
-                authority(&format!("{HOST}(:[0-9]+)?")),
-                header(":scheme", MatchPattern::Exact("http".to_owned())),
-            ]),
-        ),
-        refuse(DenyReason::BadHost, any_path([])),
+        refuse(DenyReason::HttpsNeedsConnect, any_path([scheme("https")])),
+        refuse(DenyReason::NotTls, any_path([ends_in_443()])),
     ]
 }
 
 /// The domain `a.com:*` matches whatever stands behind the colon.
-fn other_port_routes() -> Vec<Route> {
-    let host = || [authority(&format!("{HOST}(:[0-9]+)?"))];
-    vec![
-        refuse(DenyReason::PortNotListed, connect(host())),
-        refuse(DenyReason::BadHost, connect([])),
-        refuse(DenyReason::PortNotListed, any_path(host())),
-        refuse(DenyReason::BadHost, any_path([])),
-    ]
-}
-
-fn deny_routes(reason: DenyReason) -> Vec<Route> {
-    vec![refuse(reason, connect([])), refuse(reason, any_path([]))]
-}
-
-fn forward(name: &str, matches: RouteMatch) -> Route {
-    let upgrade_configs = match matches.path_specifier {
-        Some(PathSpecifier::ConnectMatcher(_)) => vec![UpgradeConfig {
-            upgrade_type: "CONNECT".to_owned(),
-            connect_config: Some(ConnectConfig::default()),
-            ..Default::default()
-        }],
-        _ => Vec::new(),
+fn other_port_routes(refusal: Refusal) -> Vec<Route> {
+    let host = || authority(&format!("{HOST}(:[0-9]+)?"));
+    let tunnel = match refusal.mode {
+        Mode::Enforce => host(),
+        Mode::Report => authority(&format!("{HOST}:[0-9]+")),
     };
-    Route {
-        name: name.to_owned(),
-        r#match: Some(matches),
-        action: Some(Action::Route(RouteAction {
-            cluster_specifier: Some(ClusterSpecifier::Cluster(FORWARD_CLUSTER.to_owned())),
-            // The default of 15 s cuts streamed answers.
-            timeout: duration(Duration::ZERO),
-            upgrade_configs,
-            ..Default::default()
-        })),
-        ..Default::default()
+    let mut routes =
+        vec![refuse_or_report(refusal, connect([tunnel]), None), refuse(DenyReason::BadHost, connect([]))];
+    if refusal.mode == Mode::Report {
+        routes.extend(refused_forms());
     }
+    routes.push(refuse_or_report(refusal, any_path([host()]), None));
+    routes.push(refuse(DenyReason::BadHost, any_path([])));
+    routes
 }
 
-fn refuse(reason: DenyReason, matches: RouteMatch) -> Route {
-    Route {
-        name: format!("{ROUTE_PREFIX}{}", reason.as_str()),
-        r#match: Some(matches),
-        metadata: Some(metadata(REASON_KEY, reason.as_str())),
-        action: Some(Action::DirectResponse(DirectResponseAction { status: 403, ..Default::default() })),
-        ..Default::default()
-    }
-}
-
-fn connect<const N: usize>(headers: [HeaderMatcher; N]) -> RouteMatch {
-    RouteMatch {
-        path_specifier: Some(PathSpecifier::ConnectMatcher(ConnectMatcher {})),
-        headers: headers.into(),
-        ..Default::default()
-    }
-}
-
-fn any_path<const N: usize>(headers: [HeaderMatcher; N]) -> RouteMatch {
-    RouteMatch {
-        path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
-        headers: headers.into(),
-        ..Default::default()
-    }
-}
-
-fn authority(regex: &str) -> HeaderMatcher {
-    let regex = RegexMatcher { regex: regex.to_owned(), ..Default::default() };
-    header(":authority", MatchPattern::SafeRegex(regex))
-}
-
-fn header(name: &str, pattern: MatchPattern) -> HeaderMatcher {
-    HeaderMatcher {
-        name: name.to_owned(),
-        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
-            match_pattern: Some(pattern),
-            ..Default::default()
-        })),
-        ..Default::default()
-    }
+/// In report mode every name passes. Addresses in brackets have too many spellings to be told apart from guarded ones.
+fn report_routes() -> Vec<Route> {
+    let refusal = Refusal { reason: DenyReason::NotListed, mode: Mode::Report };
+    let brackets = || authority("\\[.*");
+    let report = |matches| forward(matches, Way { reported: Some(refusal.reason), ..Way::default() }, None);
+    let mut routes = vec![
+        report(connect([authority(&format!("{NAME}:[0-9]+"))])),
+        refuse(DenyReason::NotListed, connect([brackets()])),
+        refuse(DenyReason::BadHost, connect([])),
+    ];
+    routes.extend(refused_forms());
+    routes.push(report(any_path([authority(&format!("{NAME}(:[0-9]+)?")), scheme("http")])));
+    routes.push(refuse(DenyReason::NotListed, any_path([brackets()])));
+    routes.push(refuse(DenyReason::BadHost, any_path([])));
+    routes
 }

@@ -22,6 +22,14 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Adds what became of the same edit elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.live.extend(other.live);
+        self.rejected.extend(other.rejected);
+        self.silent.extend(other.silent);
+        self.left.extend(other.left);
+    }
+
     /// Whether every sidecar has accepted it or left.
     #[must_use]
     pub fn is_over(&self) -> bool {

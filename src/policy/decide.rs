@@ -1,6 +1,7 @@
 //! The reference decision: what Envoy must answer. `tests/it/oracle.rs` compares the two on the real thing.
 
-use super::{DenyReason, Policy, Port, Rule};
+use super::{AnyRule, DenyReason, DenyRule, Mode, Policy, Port, Rule, target::Closeness};
+use std::cmp::Reverse;
 
 /// How a request asks for its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,34 @@ pub struct Request {
     pub port: Port,
     /// Tunnel or plain.
     pub via: Via,
+    /// The method of a plain request.
+    pub method: String,
+    /// The path of a plain request, without its query.
+    pub path: String,
+}
+
+impl Request {
+    /// `CONNECT host:port`.
+    #[must_use]
+    pub fn tunnel(host: impl Into<String>, port: Port) -> Self {
+        Self { host: host.into(), port, via: Via::Tunnel, method: "CONNECT".to_owned(), path: String::new() }
+    }
+
+    /// `GET http://host:port/`.
+    #[must_use]
+    pub fn plain(host: impl Into<String>, port: Port) -> Self {
+        let (method, path) = ("GET".to_owned(), "/".to_owned());
+        Self { host: host.into(), port, via: Via::PlainHttp, method, path }
+    }
+
+    /// The host as rules know it: lower case, without the root's dot.
+    pub(super) fn normal_host(&self) -> String {
+        let mut host = self.host.to_ascii_lowercase();
+        if host.ends_with('.') {
+            host.pop();
+        }
+        host
+    }
 }
 
 /// The answer, with the rule it rests on.
@@ -27,74 +56,166 @@ pub struct Request {
 pub enum Verdict<'a> {
     /// Passes by this rule.
     Allow(&'a Rule),
+    /// Passes, and is reported: in earnest it would be denied.
+    WouldDeny {
+        /// Why it would be.
+        reason: DenyReason,
+        /// The rule that says so or came closest, where there is one.
+        rule: Option<AnyRule<'a>>,
+    },
     /// 403.
     Deny {
         /// Why.
         reason: DenyReason,
-        /// The rule that came closest, where there is one.
-        rule: Option<&'a Rule>,
+        /// The rule that says so or came closest, where there is one.
+        rule: Option<AnyRule<'a>>,
     },
 }
 
+impl Verdict<'_> {
+    /// Whether the request gets through.
+    #[must_use]
+    pub const fn passes(&self) -> bool {
+        !matches!(self, Self::Deny { .. })
+    }
+}
+
 impl Policy {
-    /// Decides by name and port. What only Envoy can know (the addresses behind the name) is not part of it.
+    /// Decides by name, port and, where it can be seen, method and path. What only Envoy can know (the addresses behind
+    /// the name) is not part of it.
     ///
     /// The most specific rule is named: an exact name before a wildcard, a longer wildcard before a shorter one,
     /// as Envoy chooses among virtual-host domains.
     #[must_use]
     pub fn decide(&self, request: &Request) -> Verdict<'_> {
-        let host = request.host.to_ascii_lowercase();
-        let host = host.strip_suffix('.').unwrap_or(&host);
-        let covering =
-            self.rules.iter().filter(|rule| rule.pattern.matches(host) && rule.ports.contains(request.port));
-        if let Some(rule) = most_specific(covering, host) {
-            if request.via == Via::PlainHttp && request.port == Port::HTTPS {
-                return Verdict::Deny { reason: DenyReason::NotTls, rule: Some(rule) };
-            }
+        let host = request.normal_host();
+        if let Some(rule) = self.denying(&host, request.port, Mode::Enforce) {
+            return Verdict::Deny { reason: DenyReason::DeniedByRule, rule: Some(AnyRule::Deny(rule)) };
+        }
+        let covering = self.covering(&host, request.port);
+        let Some(closest) = covering.first() else { return self.unlisted(request, &host) };
+        let on_trial = self.denying(&host, request.port, Mode::Report);
+        let named = Some(on_trial.map_or(AnyRule::Allow(closest), AnyRule::Deny));
+        if request.via == Via::PlainHttp && request.port == Port::HTTPS {
+            return Verdict::Deny { reason: DenyReason::NotTls, rule: named };
+        }
+        let granting =
+            |mode: Mode| covering.iter().find(|rule| rule.grant.mode == mode && lets_through(rule, request));
+        if on_trial.is_some() && covering.iter().any(|rule| lets_through(rule, request)) {
+            return Verdict::WouldDeny { reason: DenyReason::DeniedByRule, rule: named };
+        }
+        if let Some(rule) = granting(Mode::Enforce) {
             return Verdict::Allow(rule);
         }
+        if let Some(rule) = granting(Mode::Report) {
+            let rule = Some(AnyRule::Allow(rule));
+            return Verdict::WouldDeny { reason: DenyReason::NotListed, rule };
+        }
+        let reason = not_this_way(&covering, request);
+        self.refusal(reason, named)
+    }
+
+    /// Every rule that covers host and port, the closest first.
+    pub(super) fn covering(&self, host: &str, port: Port) -> Vec<&Rule> {
+        let closeness = |rule: &Rule| rule.target.closeness(host);
+        let rules = self.rules.iter().filter(|rule| rule.ports.contains(port));
+        let mut found: Vec<(Closeness, &Rule)> =
+            rules.filter_map(|rule| Some((closeness(rule)?, &**rule))).collect();
+        // The rules are in the order of their origins, and stay so among equals.
+        found.sort_by_key(|(closeness, _)| Reverse(*closeness));
+        found.into_iter().map(|(_, rule)| rule).collect()
+    }
+
+    /// The closest deny rule of a mode.
+    pub(super) fn denying(&self, host: &str, port: Port, mode: Mode) -> Option<&DenyRule> {
+        let rules = self.denied.iter().filter(|rule| rule.mode == mode && rule.covers(host, port));
+        let mut best: Option<(Closeness, &DenyRule)> = None;
+        for rule in rules {
+            let closeness = rule.target.closeness(host)?;
+            if best.is_none_or(|(other, _)| closeness > other) {
+                best = Some((closeness, rule));
+            }
+        }
+        best.map(|(_, rule)| rule)
+    }
+
+    /// What no rule covers on this port.
+    fn unlisted(&self, request: &Request, host: &str) -> Verdict<'_> {
         // Envoy's domains cannot say "below this name, on any port", so only exact names get the finer reason.
-        let naming =
-            self.rules.iter().find(|rule| rule.pattern.exact().is_some_and(|name| name.as_str() == host));
+        let naming = self.rules.iter().find(|rule| rule.target.exact().as_deref() == Some(host));
+        if self.mode == Mode::Report && request.via == Via::PlainHttp && request.port == Port::HTTPS {
+            let rule = naming.map(|rule| AnyRule::Allow(rule));
+            return Verdict::Deny { reason: DenyReason::NotTls, rule };
+        }
         match naming {
-            Some(rule) => Verdict::Deny { reason: DenyReason::PortNotListed, rule: Some(rule) },
-            None => Verdict::Deny { reason: DenyReason::NotListed, rule: None },
+            Some(rule) => self.refusal(DenyReason::PortNotListed, Some(AnyRule::Allow(rule))),
+            // What is no host name with a port is refused in any mode.
+            None if host.starts_with('[') => Verdict::Deny { reason: DenyReason::NotListed, rule: None },
+            None => self.refusal(DenyReason::NotListed, None),
+        }
+    }
+
+    const fn refusal<'a>(&self, reason: DenyReason, rule: Option<AnyRule<'a>>) -> Verdict<'a> {
+        match self.mode {
+            Mode::Enforce => Verdict::Deny { reason, rule },
+            Mode::Report => Verdict::WouldDeny { reason, rule },
         }
     }
 }
 
-/// The first of the rules that match `host` in the closest way.
-fn most_specific<'a>(rules: impl Iterator<Item = &'a Rule>, host: &str) -> Option<&'a Rule> {
-    let mut best: Option<(&Rule, (bool, usize))> = None;
-    for rule in rules {
-        let name = rule.pattern.name().as_str();
-        let closeness = (rule.pattern.exact().is_some() && name == host, name.len());
-        if best.is_none_or(|(_, other)| closeness > other) {
-            best = Some((rule, closeness));
-        }
+fn lets_through(rule: &Rule, request: &Request) -> bool {
+    let traffic = &rule.grant.traffic;
+    match request.via {
+        Via::Tunnel => traffic.tunnels(),
+        Via::PlainHttp => traffic.plain().is_some_and(|plain| plain.matches(&request.method, &request.path)),
     }
-    best.map(|(rule, _)| rule)
+}
+
+/// Why none of the rules that cover a host lets this request through.
+fn not_this_way(covering: &[&Rule], request: &Request) -> DenyReason {
+    let mut plain = covering.iter().filter_map(|rule| rule.grant.traffic.plain()).peekable();
+    match request.via {
+        // Only plain HTTP passes.
+        Via::Tunnel => DenyReason::MethodNotAllowed,
+        // Only tunnels pass.
+        Via::PlainHttp if plain.peek().is_none() => DenyReason::NotTls,
+        Via::PlainHttp if plain.any(|requests| requests.has_path(&request.path)) => {
+            DenyReason::MethodNotAllowed
+        }
+        Via::PlainHttp => DenyReason::PathNotAllowed,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{HostName, HostPattern, Origin, Ports};
+    use crate::policy::{
+        Grant, HostName, HostPattern, Method, Origin, PathPattern, Ports, Requests, Target, Traffic,
+    };
+    use std::sync::Arc;
 
     fn rule(pattern: fn(HostName) -> HostPattern, name: &str, ports: Ports, line: u32) -> Rule {
-        Rule {
-            pattern: pattern(HostName::parse(name).unwrap()),
-            ports,
-            origin: Origin { file: "f".into(), line },
-        }
+        Rule::plain(pattern(HostName::parse(name).unwrap()), ports, Origin { file: "f".into(), line })
     }
 
     fn decide(policy: &Policy, host: &str, port: &str, via: Via) -> (Option<&'static str>, u32) {
-        let request = Request { host: host.into(), port: Port::parse(port).unwrap(), via };
-        match policy.decide(&request) {
+        let port = Port::parse(port).unwrap();
+        let request = match via {
+            Via::Tunnel => Request::tunnel(host, port),
+            Via::PlainHttp => Request::plain(host, port),
+        };
+        words(policy.decide(&request))
+    }
+
+    fn words(verdict: Verdict<'_>) -> (Option<&'static str>, u32) {
+        match verdict {
             Verdict::Allow(rule) => (None, rule.origin.line),
             Verdict::Deny { reason, rule } => {
-                (Some(reason.as_str()), rule.map_or(0, |rule| rule.origin.line))
+                (Some(reason.as_str()), rule.map_or(0, |rule| rule.origin().line))
+            }
+            Verdict::WouldDeny { reason, rule } => {
+                assert_eq!(reason, DenyReason::DeniedByRule);
+                (Some("would"), rule.map_or(0, |rule| rule.origin().line))
             }
         }
     }
@@ -119,5 +240,63 @@ mod tests {
         ] {
             assert_eq!(decide(&policy, host, port, via), expected, "{host}:{port} {via:?}");
         }
+    }
+
+    #[test]
+    fn deny_wins_on_every_port() {
+        let deny = |pattern: fn(HostName) -> HostPattern, name: &str, mode, line| {
+            Arc::new(DenyRule {
+                target: Target::Host(pattern(HostName::parse(name).unwrap())),
+                ports: None,
+                mode,
+                until: None,
+                note: None,
+                origin: Origin { file: "f".into(), line },
+            })
+        };
+        let allow = [
+            rule(HostPattern::Tree, "a.test", Ports::default(), 1),
+            rule(HostPattern::Exact, "x.bad.a.test", Ports::only(Port::parse("22").unwrap()), 2),
+        ];
+        let deny = vec![
+            deny(HostPattern::Tree, "bad.a.test", Mode::Enforce, 8),
+            deny(HostPattern::Exact, "try.a.test", Mode::Report, 9),
+        ];
+        let policy = Policy::with(allow.map(Arc::new).to_vec(), deny, Mode::Enforce);
+        for (host, port, expected) in [
+            ("bad.a.test", "443", (Some("denied-by-rule"), 8)),
+            ("bad.a.test", "5", (Some("denied-by-rule"), 8)),
+            ("y.bad.a.test", "443", (Some("denied-by-rule"), 8)),
+            ("y.bad.a.test", "5", (Some("denied-by-rule"), 8)),
+            ("x.bad.a.test", "22", (Some("denied-by-rule"), 8)),
+            ("try.a.test", "443", (Some("would"), 9)),
+            ("try.a.test", "5", (Some("not-listed"), 0)),
+        ] {
+            assert_eq!(decide(&policy, host, port, Via::Tunnel), expected, "{host}:{port}");
+        }
+    }
+
+    #[test]
+    fn methods_and_paths_add_up() {
+        let get = |path: &str, line| Rule {
+            grant: Arc::new(Grant {
+                traffic: Traffic::Http(Requests {
+                    methods: vec![Method::parse("GET").unwrap()],
+                    paths: vec![PathPattern::parse(path).unwrap()],
+                }),
+                ..Grant::default()
+            }),
+            ..rule(HostPattern::Exact, "a.test", Ports::only(Port::HTTP), line)
+        };
+        let policy = Policy::new(vec![get("/v1/*", 1), get("/v2", 2)]);
+        let ask = |method: &str, path: &str| {
+            let (method, path) = (method.to_owned(), path.to_owned());
+            words(policy.decide(&Request { method, path, ..Request::plain("a.test", Port::HTTP) }))
+        };
+        assert_eq!(ask("GET", "/v1/x"), (None, 1));
+        assert_eq!(ask("GET", "/v2"), (None, 2));
+        assert_eq!(ask("POST", "/v2"), (Some("method-not-allowed"), 1));
+        assert_eq!(ask("GET", "/v3"), (Some("path-not-allowed"), 1));
+        assert_eq!(decide(&policy, "a.test", "80", Via::Tunnel), (Some("method-not-allowed"), 1));
     }
 }

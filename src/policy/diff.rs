@@ -1,7 +1,10 @@
 //! What an edit changes, in the words of the file.
 
-use super::Policy;
-use std::{collections::BTreeSet, fmt};
+use super::{AnyRule, DenyRule, Mode, Policy, Rule};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// The entries that an edit adds and removes. Moved lines and comments are no difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,6 +13,10 @@ pub struct PolicyDiff {
     pub added: Vec<String>,
     /// Spellings that are gone, sorted.
     pub removed: Vec<String>,
+    /// Whether something may pass that did not.
+    pub opens: bool,
+    /// Whether something may not pass any more that did.
+    pub closes: bool,
 }
 
 impl PolicyDiff {
@@ -19,14 +26,24 @@ impl PolicyDiff {
     /// Compares by meaning.
     #[must_use]
     pub fn between(old: &Policy, new: &Policy) -> Self {
-        let spellings = |policy: &Policy| -> BTreeSet<String> {
-            policy.rules().iter().map(super::Rule::spelling).collect()
+        let (allowed, denied) = (spellings(old.rules()), deny_spellings(old));
+        let (now_allowed, now_denied) = (spellings(new.rules()), deny_spellings(new));
+        let without = |these: &BTreeSet<String>, those: &BTreeSet<String>| -> Vec<String> {
+            these.difference(those).cloned().collect()
         };
-        let (old, new) = (spellings(old), spellings(new));
-        Self {
-            added: new.difference(&old).cloned().collect(),
-            removed: old.difference(&new).cloned().collect(),
+        let mut added = without(&now_allowed, &allowed);
+        let mut removed = without(&allowed, &now_allowed);
+        let (closed, opened) = (without(&now_denied, &denied), without(&denied, &now_denied));
+        let mode = (old.mode(), new.mode());
+        let opens = !added.is_empty() || !opened.is_empty() || mode.0 < mode.1;
+        let closes = !removed.is_empty() || !closed.is_empty() || mode.0 > mode.1;
+        added.extend(closed);
+        removed.extend(opened);
+        if mode.0 != mode.1 {
+            added.push(format!("mode: {}", mode.1.as_str()));
+            removed.push(format!("mode: {}", mode.0.as_str()));
         }
+        Self { added, removed, opens, closes }
     }
 
     /// Whether nothing changes.
@@ -34,6 +51,14 @@ impl PolicyDiff {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
     }
+}
+
+fn spellings(rules: &[std::sync::Arc<Rule>]) -> BTreeSet<String> {
+    rules.iter().map(|rule| rule.spelling()).collect()
+}
+
+fn deny_spellings(policy: &Policy) -> BTreeSet<String> {
+    policy.denied().iter().map(|rule| rule.spelling()).collect()
 }
 
 /// `+docs.example.com -old.example.com`; long lists end in a count.
@@ -54,4 +79,113 @@ impl fmt::Display for PolicyDiff {
         }
         Ok(())
     }
+}
+
+/// How an edit makes more possible than a host by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Widening {
+    /// All names below another one, or a range of addresses.
+    Wildcard,
+    /// An address that is otherwise guarded.
+    Private,
+    /// An entry of a deny list is gone.
+    DenyRemoved,
+    /// What is not listed passes and is reported.
+    ReportMode,
+}
+
+impl Widening {
+    /// In words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wildcard => "a wildcard",
+            Self::Private => "a private target",
+            Self::DenyRemoved => "a deny entry is gone",
+            Self::ReportMode => "everything else passes and is reported",
+        }
+    }
+}
+
+/// One effect of an edit on what gets through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This may pass now.
+    Opens {
+        /// The entry in short.
+        entry: String,
+        /// The new place of an entry that was added, or the old place of one that is gone.
+        origin: String,
+        /// Why a person should look twice.
+        widening: Option<Widening>,
+    },
+    /// This does not pass any more.
+    Closes {
+        /// The entry in short.
+        entry: String,
+        /// As above.
+        origin: String,
+    },
+}
+
+impl Policy {
+    /// What an edit from `self` to `new` opens and closes. An entry that another one covers changes nothing, and is not
+    /// named.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if self.mode() != new.mode() {
+            let entry = format!("mode: {}", new.mode().as_str());
+            let origin = String::new();
+            changes.push(match new.mode() {
+                Mode::Report => Change::Opens { entry, origin, widening: Some(Widening::ReportMode) },
+                Mode::Enforce => Change::Closes { entry, origin },
+            });
+        }
+        for rule in missing(new, self) {
+            let widening = if rule.grant.private.is_some() {
+                Some(Widening::Private)
+            } else {
+                rule.target.is_wide().then_some(Widening::Wildcard)
+            };
+            changes.push(opens(AnyRule::Allow(rule), widening));
+        }
+        for rule in missing_denials(self, new) {
+            changes.push(opens(AnyRule::Deny(rule), Some(Widening::DenyRemoved)));
+        }
+        changes.extend(missing(self, new).into_iter().map(|rule| closes(AnyRule::Allow(rule))));
+        changes.extend(missing_denials(new, self).into_iter().map(|rule| closes(AnyRule::Deny(rule))));
+        changes
+    }
+}
+
+fn opens(rule: AnyRule<'_>, widening: Option<Widening>) -> Change {
+    Change::Opens { entry: rule.spelling(), origin: rule.origin().to_string(), widening }
+}
+
+fn closes(rule: AnyRule<'_>) -> Change {
+    Change::Closes { entry: rule.spelling(), origin: rule.origin().to_string() }
+}
+
+/// Rules of one policy that none of another includes.
+fn missing<'a>(of: &'a Policy, from: &'a Policy) -> Vec<&'a Rule> {
+    // Nearly all rules of an edited policy are in both.
+    let same: BTreeMap<String, &Rule> = from.rules().iter().map(|rule| (rule.spelling(), &**rule)).collect();
+    let rules = of.rules().iter().map(|rule| &**rule).filter(|rule| !same.contains_key(&rule.spelling()));
+    rules.filter(|rule| !from.rules().iter().any(|other| other.includes(rule))).collect()
+}
+
+fn missing_denials<'a>(of: &'a Policy, from: &'a Policy) -> Vec<&'a DenyRule> {
+    let same: BTreeSet<String> = deny_spellings(from);
+    let includes = |one: &DenyRule, other: &DenyRule| {
+        let ports = match (&one.ports, &other.ports) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(other)) => other.iter().all(|port| own.contains(port)),
+        };
+        let longer = one.until.is_none_or(|own| other.until.is_some_and(|other| own >= other));
+        one.target.includes(&other.target) && ports && longer && one.mode <= other.mode
+    };
+    let rules = of.denied().iter().map(|rule| &**rule).filter(|rule| !same.contains(&rule.spelling()));
+    rules.filter(|rule| !from.denied().iter().any(|other| includes(other, rule))).collect()
 }

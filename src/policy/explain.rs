@@ -1,14 +1,14 @@
 //! Why a request passes or not, and what came near: for people, beside the decision itself.
 
-use super::{Policy, Port, Request, Rule, Verdict};
+use super::{AnyRule, DenyRule, Mode, Policy, Request, Rule, Timestamp, Verdict};
 
 /// The decision with everything that a person may want to know of it.
 #[derive(Clone, Debug)]
 pub struct Explanation<'a> {
     /// What [`Policy::decide`] says.
     pub verdict: Verdict<'a>,
-    /// Every rule that covers host and port, in the order of the files.
-    pub covering: Vec<&'a Rule>,
+    /// Every rule that covers host and port, the closest first; deny rules before all others.
+    pub covering: Vec<AnyRule<'a>>,
     /// Rules that do not, and nearly do.
     pub near: Vec<NearMiss<'a>>,
 }
@@ -22,66 +22,111 @@ pub enum NearMiss<'a> {
     OnlyBelow(&'a Rule),
     /// `a.com`, and the request is for a name below it.
     NotBelow(&'a Rule),
+    /// It covered the request until then.
+    Expired(&'a Rule, Timestamp),
 }
 
 impl Policy {
-    /// Decides as [`Self::decide`] does, and says what else there is to know.
+    /// Decides as [`Self::decide`] does at an instant, and says what else there is to know.
     #[must_use]
-    pub fn explain(&self, request: &Request) -> Explanation<'_> {
-        let host = request.host.to_ascii_lowercase();
-        let host = host.strip_suffix('.').unwrap_or(&host);
-        let covering = self.rules().iter().filter(|rule| covers(rule, host, request.port));
-        let near = self.rules().iter().filter_map(|rule| near(rule, host, request.port));
-        Explanation { verdict: self.decide(request), covering: covering.collect(), near: near.collect() }
+    pub fn explain(&self, request: &Request, now: Timestamp) -> Explanation<'_> {
+        let host = request.normal_host();
+        let is_there = |until: Option<Timestamp>| until.is_none_or(|until| now < until);
+        // A view of the rules that are there, so that what is given points into this policy.
+        let denied = self.denied().iter().filter(|rule| is_there(rule.until));
+        let denied = denied.filter(|rule| rule.covers(&host, request.port));
+        let denied: Vec<&DenyRule> = denied.map(|rule| &**rule).collect();
+        let allowed = self.covering(&host, request.port).into_iter().filter(|rule| is_there(rule.until));
+        let covering = denied.iter().map(|rule| AnyRule::Deny(rule)).chain(allowed.map(AnyRule::Allow));
+        let covering: Vec<AnyRule<'_>> = covering.collect();
+        let near = self.rules().iter().filter_map(|rule| near(rule, &host, request, now)).collect();
+        Explanation { verdict: self.verdict_at(request, now), covering, near }
+    }
+
+    /// As [`Self::decide`] of the policy at that instant, with rules of this one.
+    fn verdict_at(&self, request: &Request, now: Timestamp) -> Verdict<'_> {
+        let later = self.at(now);
+        let own = |rule: AnyRule<'_>| match rule {
+            AnyRule::Allow(rule) => {
+                self.rules().iter().find(|own| ***own == *rule).map(|own| AnyRule::Allow(own))
+            }
+            AnyRule::Deny(rule) => {
+                self.denied().iter().find(|own| ***own == *rule).map(|own| AnyRule::Deny(own))
+            }
+        };
+        match later.decide(request) {
+            Verdict::Allow(rule) => match self.rules().iter().find(|own| ***own == *rule) {
+                Some(own) => Verdict::Allow(own),
+                None => self.decide(request),
+            },
+            Verdict::WouldDeny { reason, rule } => Verdict::WouldDeny { reason, rule: rule.and_then(own) },
+            Verdict::Deny { reason, rule } => Verdict::Deny { reason, rule: rule.and_then(own) },
+        }
+    }
+
+    /// Rules that another rule makes superfluous, each with that rule: everything that it lets through passes without
+    /// it. Of two equal ones it is the later. Only names and addresses are looked up, so that many rules cost little.
+    #[must_use]
+    pub fn redundant(&self) -> Vec<(&Rule, AnyRule<'_>)> {
+        super::redundant::redundant(self)
+    }
+
+    /// Whether any rule is on trial.
+    #[must_use]
+    pub fn reports(&self) -> bool {
+        self.mode() == Mode::Report || self.rules().iter().any(|rule| rule.grant.mode == Mode::Report)
     }
 }
 
-fn covers(rule: &Rule, host: &str, port: Port) -> bool {
-    rule.pattern.matches(host) && rule.ports.contains(port)
-}
-
-fn near<'a>(rule: &'a Rule, host: &str, port: Port) -> Option<NearMiss<'a>> {
-    let name = rule.pattern.name();
-    if rule.pattern.matches(host) {
-        return (!rule.ports.contains(port)).then_some(NearMiss::OtherPort(rule));
+fn near<'a>(rule: &'a Rule, host: &str, request: &Request, now: Timestamp) -> Option<NearMiss<'a>> {
+    if let Some(until) = rule.until.filter(|until| *until <= now) {
+        return rule.covers(host, request.port).then_some(NearMiss::Expired(rule, until));
     }
-    if rule.pattern.above().is_some() && name.as_str() == host {
+    if rule.target.matches(host) {
+        return (!rule.ports.contains(request.port)).then_some(NearMiss::OtherPort(rule));
+    }
+    let pattern = rule.target.pattern()?;
+    let name = pattern.name();
+    if pattern.above().is_some() && name.as_str() == host {
         return Some(NearMiss::OnlyBelow(rule));
     }
-    (rule.pattern.above().is_none() && name.is_above(host)).then_some(NearMiss::NotBelow(rule))
+    (pattern.above().is_none() && name.is_above(host)).then_some(NearMiss::NotBelow(rule))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{HostName, HostPattern, Origin, Ports, Via};
+    use crate::policy::{HostName, HostPattern, Origin, Port, Ports};
 
     #[test]
     fn what_comes_near_is_named() {
-        let rule = |pattern: fn(HostName) -> HostPattern, name: &str, ports, line| Rule {
-            pattern: pattern(HostName::parse(name).unwrap()),
-            ports,
-            origin: Origin { file: "f".into(), line },
+        let now = Timestamp::parse("2026-12-31T00:00:00Z").unwrap();
+        let rule = |pattern: fn(HostName) -> HostPattern, name: &str, ports, line| {
+            let pattern = pattern(HostName::parse(name).unwrap());
+            Rule::plain(pattern, ports, Origin { file: "f".into(), line })
         };
+        let expired = Rule { until: Some(now), ..rule(HostPattern::Exact, "c.test", Ports::default(), 4) };
         let policy = Policy::new(vec![
             rule(HostPattern::Exact, "a.test", Ports::default(), 1),
             rule(HostPattern::Subdomains, "a.test", Ports::default(), 2),
             rule(HostPattern::Tree, "b.test", Ports::only(Port::HTTP), 3),
+            expired,
         ]);
         let explain = |host: &str, port: Port| {
-            let request = Request { host: host.to_owned(), port, via: Via::Tunnel };
-            let Explanation { covering, near, .. } = policy.explain(&request);
+            let Explanation { covering, near, verdict } = policy.explain(&Request::tunnel(host, port), now);
             let line = |rule: &Rule| rule.origin.line;
             let near = near.iter().map(|near| match near {
                 NearMiss::OtherPort(rule) => ("port", line(rule)),
                 NearMiss::OnlyBelow(rule) => ("only below", line(rule)),
                 NearMiss::NotBelow(rule) => ("not below", line(rule)),
+                NearMiss::Expired(rule, _) => ("expired", line(rule)),
             });
-            (covering.into_iter().map(line).collect::<Vec<_>>(), near.collect::<Vec<_>>())
+            let covering = covering.into_iter().map(|rule| rule.origin().line).collect::<Vec<_>>();
+            (verdict.passes(), covering, near.collect::<Vec<_>>())
         };
-        assert_eq!(explain("A.test.", Port::HTTPS), (vec![1], vec![("only below", 2)]));
-        assert_eq!(explain("x.a.test", Port::HTTPS), (vec![2], vec![("not below", 1)]));
-        assert_eq!(explain("x.b.test", Port::HTTPS), (vec![], vec![("port", 3)]));
-        assert_eq!(explain("c.test", Port::HTTPS), (vec![], vec![]));
+        assert_eq!(explain("A.test.", Port::HTTPS), (true, vec![1], vec![("only below", 2)]));
+        assert_eq!(explain("x.a.test", Port::HTTPS), (true, vec![2], vec![("not below", 1)]));
+        assert_eq!(explain("x.b.test", Port::HTTPS), (false, vec![], vec![("port", 3)]));
+        assert_eq!(explain("c.test", Port::HTTPS), (false, vec![], vec![("expired", 4)]));
     }
 }

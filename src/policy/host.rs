@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv4Addr, sync::Arc};
 
-/// A DNS name in the form Envoy compares: lower case, A-labels, no trailing dot, at least two labels.
+/// A DNS name in the form Envoy compares: lower case, A-labels, no trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostName(Arc<str>);
 
@@ -14,6 +14,12 @@ impl HostName {
 
     /// Normalises a name: lower case, one trailing dot dropped, international labels to A-labels (UTS 46).
     pub fn parse(text: &str) -> Result<Self, InvalidHost> {
+        let name = Self::parse_local(text)?;
+        if name.0.contains('.') { Ok(name) } else { Err(InvalidHost::SingleLabel) }
+    }
+
+    /// The same, with names of one label: those that only a local resolver knows.
+    pub fn parse_local(text: &str) -> Result<Self, InvalidHost> {
         let text = text.strip_suffix('.').unwrap_or(text);
         let name = idna::domain_to_ascii(text).map_err(|_| InvalidHost::NotIdna)?;
         if name.is_empty() {
@@ -25,9 +31,6 @@ impl HostName {
         name.split('.').try_for_each(Self::check_label)?;
         if Self::reads_as_address(&name) {
             return Err(InvalidHost::Address);
-        }
-        if !name.contains('.') {
-            return Err(InvalidHost::SingleLabel);
         }
         Ok(Self(name.into()))
     }

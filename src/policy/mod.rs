@@ -2,85 +2,118 @@
 //!
 //! Knows nothing of YAML, files, Envoy, clocks or async; everything here is a value or a pure function.
 //!
-//! A [`Policy`] is a list of [`Rule`]s; a request passes if one of them matches its host and port
-//! ([`Policy::decide`]), and nothing else can make it pass: an empty policy denies everything.
+//! A [`Policy`] is what one group of sidecars may reach: [`Rule`]s that allow and [`DenyRule`]s that win over them. A
+//! request passes if a rule covers it and no deny rule does ([`Policy::decide`]), and nothing else can make it pass: an
+//! empty policy denies everything. A [`PolicySet`] is the policies of all groups: one for each [`Agent`], and the common
+//! one for everybody else.
 
+mod agents;
 mod decide;
 mod diff;
 mod explain;
+mod grant;
 mod host;
 mod origin;
 mod port;
 mod private;
 mod question;
 mod reason;
+mod redundant;
+mod rule;
+mod selector;
 mod suffix;
+mod target;
+mod timestamp;
 
+pub use agents::{Agent, PolicySet};
 pub use decide::{Request, Verdict, Via};
-pub use diff::PolicyDiff;
+pub use diff::{Change, PolicyDiff, Widening};
 pub use explain::{Explanation, NearMiss};
+pub use grant::{Grant, Method, Mode, PathPattern, Private, Requests, Traffic};
 pub use host::{HostName, HostPattern, InvalidHost};
 pub use origin::Origin;
 pub use port::{InvalidPort, Port, Ports};
 pub use private::AddressGuard;
 pub use question::Question;
 pub use reason::DenyReason;
+pub use rule::{AnyRule, DenyRule, Note, Rule};
+pub use selector::{Glob, Selector, Who};
 pub use suffix::{Suffix, suffix_of};
+pub use target::{Target, authority, literal, overlaps};
+pub use timestamp::Timestamp;
 
-/// One entry of an allowlist: hosts, ports, and where it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Which host names.
-    pub pattern: HostPattern,
-    /// Which ports of them.
-    pub ports: Ports,
-    /// The file and line to show to people.
-    pub origin: Origin,
-}
-
-impl Rule {
-    /// The rule as one would write it: `.a.com`, `a.com:8443`; default ports are left out.
-    #[must_use]
-    pub fn spelling(&self) -> String {
-        match self.ports.suffix() {
-            Some(ports) => format!("{}:{ports}", self.pattern),
-            None => self.pattern.to_string(),
-        }
-    }
-
-    /// Whether everything that `other` allows is allowed.
-    #[must_use]
-    pub fn includes(&self, other: &Self) -> bool {
-        self.pattern.includes(&other.pattern) && other.ports.iter().all(|port| self.ports.contains(port))
-    }
-}
+use std::sync::Arc;
 
 /// Everything one group of sidecars may reach. The default value denies everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    rules: Vec<Rule>,
+    rules: Vec<Arc<Rule>>,
+    denied: Vec<Arc<DenyRule>>,
+    mode: Mode,
 }
 
 impl Policy {
-    /// A policy that allows exactly what the rules name. Order carries no meaning: the rules are sorted by origin.
+    /// A policy that allows exactly what the rules name.
     #[must_use]
-    pub fn new(mut rules: Vec<Rule>) -> Self {
-        rules.sort_by(|a, b| a.origin.cmp(&b.origin));
-        Self { rules }
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Self::with(rules.into_iter().map(Arc::new).collect(), Vec::new(), Mode::Enforce)
+    }
+
+    /// A policy that allows what the rules name and no deny rule does; in report mode, everything else passes and is
+    /// reported. Order carries no meaning: the rules are sorted by origin.
+    #[must_use]
+    pub fn with(mut rules: Vec<Arc<Rule>>, mut denied: Vec<Arc<DenyRule>>, mode: Mode) -> Self {
+        rules.sort_by(|a, b| (&a.origin, &a.target).cmp(&(&b.origin, &b.target)));
+        denied.sort_by(|a, b| (&a.origin, &a.target).cmp(&(&b.origin, &b.target)));
+        Self { rules, denied, mode }
     }
 
     /// What of this policy `old` allows already: the step between the two that only takes away. A rule counts as a
     /// whole, so one that no single old rule includes is left out.
     #[must_use]
     pub fn narrowed_to(&self, old: &Self) -> Self {
-        let was_allowed = |rule: &&Rule| old.rules.iter().any(|old| old.includes(rule));
-        Self { rules: self.rules.iter().filter(was_allowed).cloned().collect() }
+        let was_allowed = |rule: &&Arc<Rule>| old.rules.iter().any(|old| old.includes(rule));
+        let denied = self.denied.iter().chain(&old.denied).cloned();
+        Self {
+            rules: self.rules.iter().filter(was_allowed).cloned().collect(),
+            denied: denied.collect(),
+            mode: self.mode.min(old.mode),
+        }
     }
 
-    /// The rules, sorted by file and line.
+    /// The rules that allow, sorted by file and line.
     #[must_use]
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// The rules that deny, sorted by file and line.
+    #[must_use]
+    pub fn denied(&self) -> &[Arc<DenyRule>] {
+        &self.denied
+    }
+
+    /// What becomes of what no rule covers.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The policy at an instant: without what has expired by then.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Self {
+        let there = |until: Option<Timestamp>| until.is_none_or(|until| now < until);
+        Self {
+            rules: self.rules.iter().filter(|rule| there(rule.until)).cloned().collect(),
+            denied: self.denied.iter().filter(|rule| there(rule.until)).cloned().collect(),
+            mode: self.mode,
+        }
+    }
+
+    /// All instants at which something expires.
+    fn ends(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        let allowed = self.rules.iter().filter_map(|rule| rule.until);
+        allowed.chain(self.denied.iter().filter_map(|rule| rule.until))
     }
 }
 
@@ -92,10 +125,9 @@ mod tests {
     fn what_two_policies_share_is_what_no_edit_may_interrupt() {
         type Pattern = fn(HostName) -> HostPattern;
         let policy = |patterns: &[(Pattern, &str)]| {
-            let rule = |(line, (pattern, name)): (u32, &(Pattern, &str))| Rule {
-                pattern: pattern(HostName::parse(name).unwrap()),
-                ports: Ports::default(),
-                origin: Origin { file: "f".into(), line },
+            let rule = |(line, (pattern, name)): (u32, &(Pattern, &str))| {
+                let pattern = pattern(HostName::parse(name).unwrap());
+                Rule::plain(pattern, Ports::default(), Origin { file: "f".into(), line })
             };
             Policy::new((0..).zip(patterns).map(rule).collect())
         };
@@ -108,7 +140,7 @@ mod tests {
             (HostPattern::Exact, "c.test"),
         ]);
         let shared = new.narrowed_to(&old);
-        let shared: Vec<_> = shared.rules().iter().map(Rule::spelling).collect();
+        let shared: Vec<_> = shared.rules().iter().map(|rule| rule.spelling()).collect();
         assert_eq!(shared, ["a.test", "*.x.a.test"]);
     }
 }

@@ -1,6 +1,10 @@
 //! Ports of a rule.
 
-use std::{fmt, num::NonZeroU16};
+use std::{
+    fmt,
+    num::NonZeroU16,
+    sync::{Arc, LazyLock},
+};
 
 /// A TCP port, 1 to 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +21,12 @@ impl Port {
             Some(port) => Self(port),
             None => Self(NonZeroU16::MIN),
         }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0.get()
     }
 
     /// Reads decimal digits without sign or leading zeros: Envoy compares the text of a port, so `0443` is not 443.
@@ -59,13 +69,24 @@ pub enum InvalidPort {
 
 /// The ports of a rule: never empty, sorted, each once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ports(Vec<Port>);
+pub struct Ports(Arc<[Port]>);
+
+/// Nearly all rules share it.
+static DEFAULT: LazyLock<Ports> = LazyLock::new(|| Ports([Port::HTTP, Port::HTTPS].into()));
 
 impl Ports {
     /// Exactly one port.
     #[must_use]
     pub fn only(port: Port) -> Self {
-        Self(vec![port])
+        Self([port].into())
+    }
+
+    /// These ports, in any order; nothing if there is none.
+    #[must_use]
+    pub fn of(mut ports: Vec<Port>) -> Option<Self> {
+        ports.sort_unstable();
+        ports.dedup();
+        (!ports.is_empty()).then(|| Self(ports.into()))
     }
 
     /// Whether the port is one of these.
@@ -90,10 +111,16 @@ impl Ports {
     }
 }
 
+impl From<Port> for Ports {
+    fn from(port: Port) -> Self {
+        Self::only(port)
+    }
+}
+
 /// 80 and 443: what an entry without a port means.
 impl Default for Ports {
     fn default() -> Self {
-        Self(vec![Port::HTTP, Port::HTTPS])
+        DEFAULT.clone()
     }
 }
 

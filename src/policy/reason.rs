@@ -7,7 +7,13 @@ pub enum DenyReason {
     NotListed,
     /// An entry names the host, but not this port.
     PortNotListed,
-    /// Plain HTTP to port 443, which is for TLS through CONNECT.
+    /// A deny entry covers the host.
+    DeniedByRule,
+    /// The entry does not allow this method. CONNECT, which opens tunnels, is one.
+    MethodNotAllowed,
+    /// The entry does not allow this path.
+    PathNotAllowed,
+    /// Plain HTTP to port 443 or to a host that is listed for tunnels only.
     NotTls,
     /// A `https://` URL sent to the proxy as a plain request.
     HttpsNeedsConnect,
@@ -27,9 +33,12 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::NotListed,
         Self::PortNotListed,
+        Self::DeniedByRule,
+        Self::MethodNotAllowed,
+        Self::PathNotAllowed,
         Self::NotTls,
         Self::HttpsNeedsConnect,
         Self::BadHost,
@@ -46,6 +55,9 @@ impl DenyReason {
         match self {
             Self::NotListed => "not-listed",
             Self::PortNotListed => "port-not-listed",
+            Self::DeniedByRule => "denied-by-rule",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::PathNotAllowed => "path-not-allowed",
             Self::NotTls => "not-tls",
             Self::HttpsNeedsConnect => "https-needs-connect",
             Self::BadHost => "bad-host",
@@ -63,15 +75,20 @@ impl DenyReason {
         match self {
             Self::NotListed => "the host is not in the allowlist; add it there if it should be reachable",
             Self::PortNotListed => "the host is listed, this port is not; add host:port to the allowlist",
+            Self::DeniedByRule => "a deny entry names the host, and deny entries win over all others",
+            Self::MethodNotAllowed => {
+                "the host is listed, this method is not (CONNECT opens tunnels and is a method, too)"
+            }
+            Self::PathNotAllowed => "the host is listed, this path is not",
             Self::NotTls => {
-                "port 443 takes TLS through CONNECT; use an https:// URL, or list another port for plain HTTP"
+                "this port takes TLS through CONNECT; use an https:// URL, or list a port for plain HTTP"
             }
             Self::HttpsNeedsConnect => {
                 "the client must send CONNECT for https:// URLs instead of the URL itself"
             }
             Self::BadHost => "the request's host must be a host name with an optional port",
             Self::PrivateAddress => {
-                "the host resolves to a private address; the control plane's --allow-range lifts a range"
+                "the host leads to a private address; an entry with `private: true` may, and the control plane's --allow-range lifts a range"
             }
             Self::UpgradeNotAllowed => "only WebSocket upgrades pass",
             Self::BadPath => "the path contains escaped slashes",

@@ -84,6 +84,8 @@ pub struct ServerConfig {
     pub admin: SocketAddr,
     /// What every sidecar is told besides the policy.
     pub profile: Profile,
+    /// Where the last good contents are kept over restarts.
+    pub state_dir: Option<PathBuf>,
     /// How to log.
     pub log_format: LogFormat,
 }

@@ -1,11 +1,16 @@
 //! When an edit is live: the one log line that says what changed, where, and after how long.
 
+use super::groups::COMMON;
 use crate::{
     fleet::{Progress, Tracking},
     metrics::Metrics,
     policy::PolicyDiff,
 };
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// After this the line says who has not answered.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,19 +23,68 @@ const FOLLOWED: Duration = Duration::from_secs(120);
 pub(super) struct Edit {
     pub(super) noticed: Instant,
     pub(super) entries: usize,
-    pub(super) change: PolicyDiff,
+    pub(super) change: Changes,
+}
+
+/// What an edit changes, by group.
+#[derive(Debug, Default)]
+pub(super) struct Changes(Vec<(Arc<str>, PolicyDiff)>);
+
+impl Changes {
+    pub(super) fn add(&mut self, group: &Arc<str>, change: PolicyDiff) {
+        self.0.push((Arc::clone(group), change));
+    }
+
+    fn count(&self, of: impl Fn(&PolicyDiff) -> usize) -> usize {
+        self.told().map(|(_, change)| of(change)).sum()
+    }
+
+    fn closes(&self) -> bool {
+        self.0.iter().any(|(_, change)| change.closes)
+    }
+
+    /// What is worth telling: what agents inherit is told once.
+    fn told(&self) -> impl Iterator<Item = (&Arc<str>, &PolicyDiff)> {
+        let common = self.0.iter().find(|(group, _)| **group == *COMMON).map(|(_, change)| change);
+        self.0
+            .iter()
+            .filter(move |(group, change)| **group == *COMMON || Some(change) != common)
+            .map(|(group, change)| (group, change))
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (group, change) in self.told().filter(|(_, change)| !change.is_empty()) {
+            match &**group {
+                COMMON => write!(f, "{separator}{change}")?,
+                agent => write!(f, "{separator}agent {agent}: {change}")?,
+            }
+            separator = "; ";
+        }
+        if separator.is_empty() { f.write_str("no change in meaning") } else { Ok(()) }
+    }
 }
 
 /// Waits until every sidecar that was connected when the edit was published has answered, and logs. Goes on with those
 /// that have not accepted it, so that the metrics hold slow edits too.
-pub(super) async fn report(tracking: Tracking, metrics: Metrics, edit: Edit) {
-    let progress = tracking.answered(PATIENCE).await;
+pub(super) async fn report(trackings: Vec<Tracking>, metrics: Metrics, edit: Edit) {
+    let by = Instant::now() + PATIENCE;
+    let mut progress = Progress::default();
+    for tracking in &trackings {
+        progress.add(tracking.answered(by.saturating_duration_since(Instant::now())).await);
+    }
     // What a log line announces is already to be seen in the metrics.
     measure(&edit, &progress, 0, &metrics);
     log(&edit, &progress);
     if !progress.is_over() {
         let known = progress.live.len();
-        let progress = tracking.live(FOLLOWED).await;
+        let by = Instant::now() + FOLLOWED;
+        let mut progress = Progress::default();
+        for tracking in &trackings {
+            progress.add(tracking.live(by.saturating_duration_since(Instant::now())).await);
+        }
         measure(&edit, &progress, known, &metrics);
         log_late(&edit, &progress);
     }
@@ -50,7 +104,7 @@ fn measure(edit: &Edit, progress: &Progress, known: usize, metrics: &Metrics) {
     took.iter().skip(known).for_each(|took| metrics.sidecar_live(*took));
     let Some(last) = took.last().filter(|_| progress.is_over()) else { return };
     metrics.live(*last);
-    if !edit.change.removed.is_empty() {
+    if edit.change.closes() {
         metrics.revoked(*last);
     }
 }
@@ -85,7 +139,8 @@ fn log(edit: &Edit, progress: &Progress) {
     let took = took(edit, progress);
     let (live, last) = (took.len(), took.last().copied());
     let sidecars = live + progress.rejected.len() + progress.silent.len() + progress.left.len();
-    let (added, removed) = (change.added.len(), change.removed.len());
+    let (added, removed) =
+        (change.count(|change| change.added.len()), change.count(|change| change.removed.len()));
     let [rejected, silent, left] =
         [&progress.rejected, &progress.silent, &progress.left].map(|who| names(who));
     let p50_ms = milliseconds(took.get(took.len() / 2).copied());

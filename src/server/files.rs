@@ -1,15 +1,33 @@
 //! What is on disk, in the ledger's terms.
 
 use crate::{
-    allowlist::{Found, FoundFile, Ledger, Loaded, MAX_BYTES},
-    source::{Bundle, File, RootState, scan},
+    allowlist::{Found, FoundFile, Include, Ledger, Loaded, MAX_BYTES},
+    policy::Timestamp,
+    source::{Bundle, File, Place, RootState, scan},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::SystemTime};
 
 /// Looks once at allowlist files and directories, and reads them as the server does at its start.
 #[must_use]
 pub fn read(paths: &[PathBuf]) -> Loaded {
-    Ledger::default().apply(&found(&scan(paths, MAX_BYTES)))
+    let mut ledger = Ledger::default();
+    let mut included = BTreeSet::new();
+    loop {
+        let places = paths.iter().cloned().map(Place::Path).chain(patterns(&included).map(Place::Pattern));
+        ledger.read(&found(&scan(&places.collect::<Vec<_>>(), MAX_BYTES)));
+        // It ends: includes are followed to a depth.
+        let wanted = ledger.includes();
+        if wanted.is_subset(&included) {
+            return ledger.settle(Timestamp::of(SystemTime::now()));
+        }
+        included.extend(wanted);
+    }
+}
+
+/// The paths of includes, each once.
+pub(super) fn patterns(includes: &BTreeSet<Include>) -> impl Iterator<Item = PathBuf> {
+    let paths: BTreeSet<PathBuf> = includes.iter().map(|include| include.path().into()).collect();
+    paths.into_iter()
 }
 
 /// The disk's terms in the ledger's terms.

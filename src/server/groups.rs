@@ -3,58 +3,82 @@
 use crate::{
     ads::{Assignment, Groups, Node, Peer},
     envoy::MINIMUM_VERSION,
-    policy::Policy,
-    snapshot::{ResourceKind, Store},
+    policy::{Policy, PolicySet, Selector, Who},
+    snapshot::{ResourceKind, Stores},
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
+use tokio::sync::watch;
 
-/// The name of the policy of every sidecar.
-pub(super) const COMMON: &str = "common";
+pub(super) use crate::admin::COMMON;
 
-/// All sidecars have one policy. Their certificate says who they are, else they are what they say.
+/// Sidecars are agents, or they get the common policy. Their certificate says who they are, else they are what they say.
 #[derive(Debug)]
 pub(super) struct SidecarGroups {
-    store: Arc<Store>,
-    /// For people only: where a rejected resource comes from.
-    policy: RwLock<Option<Arc<Places>>>,
+    stores: Arc<Stores>,
+    /// Who is which agent, and, for people, where a rejected resource comes from.
+    policies: RwLock<Option<Arc<Places>>>,
+    moves: watch::Sender<()>,
 }
 
-/// Where the rules of a policy were written, by what a rejection may say of them. Made when it is first needed.
+/// Where the rules of policies were written, by what a rejection may say of them. Made when it is first needed.
 #[derive(Debug)]
 struct Places {
-    policy: Policy,
+    policies: Arc<PolicySet>,
     /// Places and host names, each with its place.
     index: OnceLock<BTreeMap<String, String>>,
 }
 
 impl SidecarGroups {
-    pub(super) const fn new(store: Arc<Store>) -> Self {
-        Self { store, policy: RwLock::new(None) }
+    pub(super) fn new(stores: Arc<Stores>) -> Self {
+        Self { stores, policies: RwLock::new(None), moves: watch::Sender::new(()) }
     }
 
-    /// What explanations are looked up in from now on.
-    pub(super) fn set_policy(&self, policy: Policy) {
-        let places = Arc::new(Places { policy, index: OnceLock::new() });
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Some(places);
+    /// Who is which agent from now on. The stores of new agents are filled; those of agents that are gone go with their
+    /// last sidecar.
+    pub(super) fn set_policies(&self, policies: Arc<PolicySet>) {
+        let places = Arc::new(Places { policies: Arc::clone(&policies), index: OnceLock::new() });
+        let old = self.policies.write().unwrap_or_else(PoisonError::into_inner).replace(places);
+        let selectors = |set: &PolicySet| -> Vec<(Arc<str>, Selector)> {
+            set.agents().iter().map(|agent| (Arc::clone(&agent.name), agent.selector.clone())).collect()
+        };
+        if old.is_some_and(|old| selectors(&old.policies) != selectors(&policies)) {
+            self.moves.send_replace(());
+            self.stores.retain(|group| group == COMMON || policies.policy(Some(group)).is_some());
+        }
+    }
+
+    fn places(&self) -> Option<Arc<Places>> {
+        self.policies.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Groups for SidecarGroups {
     fn assign(&self, peer: &Peer, node: &Node) -> Result<Assignment, String> {
         admit(node)?;
-        Ok(Assignment {
-            group: COMMON.into(),
-            store: Arc::clone(&self.store),
-            identity: identity(peer, node)?,
-        })
+        let identity = identity(peer, node)?;
+        let certificate = peer.certificate.as_ref();
+        let who = Who {
+            spiffe: certificate.and_then(|names| names.spiffe.as_deref()),
+            dns: certificate.map(|names| names.dns.as_slice()).unwrap_or_default(),
+            node_id: &node.id,
+            node_cluster: &node.cluster,
+        };
+        let places = self.places();
+        let agent = places.as_ref().and_then(|places| places.policies.select(&who));
+        let group = agent.map_or_else(|| COMMON.into(), |agent| Arc::clone(&agent.name));
+        let store = self.stores.open(&group);
+        Ok(Assignment { group, store, identity })
+    }
+
+    fn moves(&self) -> Option<watch::Receiver<()>> {
+        Some(self.moves.subscribe())
     }
 
     fn explain(&self, _: ResourceKind, message: &str) -> Option<String> {
-        let places = self.policy.read().unwrap_or_else(PoisonError::into_inner).clone();
-        places?.blame(message)
+        self.places()?.blame(message)
     }
 }
 
@@ -79,9 +103,12 @@ impl Places {
     /// or the domain.
     fn blame(&self, message: &str) -> Option<String> {
         let index = self.index.get_or_init(|| {
-            let rules = || self.policy.rules().iter().map(|rule| (rule, rule.origin.to_string()));
-            let hosts = rules().map(|(rule, place)| (rule.pattern.name().as_str().to_owned(), place));
-            hosts.chain(rules().map(|(_, place)| (place.clone(), place))).collect()
+            let policies = || self.policies.policies().map(|(_, policy)| policy);
+            let rules = || policies().flat_map(Policy::rules).map(|rule| (rule, rule.origin.to_string()));
+            let denied = policies().flat_map(Policy::denied).map(|rule| rule.origin.to_string());
+            let hosts = rules().filter_map(|(rule, place)| Some((rule.target.name()?.to_string(), place)));
+            let places = rules().map(|(_, place)| place).chain(denied);
+            hosts.chain(places.map(|place| (place.clone(), place))).collect()
         });
         let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
         message.split(|c| !part(c)).find_map(|word| {
@@ -159,13 +186,13 @@ mod tests {
 
     #[test]
     fn a_rejection_leads_to_the_line() {
-        let rule = |name: &str, line| Rule {
-            pattern: HostPattern::Exact(HostName::parse(name).unwrap()),
-            ports: Ports::default(),
-            origin: Origin { file: "allowlist.yaml".into(), line },
+        let rule = |name: &str, line| {
+            let pattern = HostPattern::Exact(HostName::parse(name).unwrap());
+            Rule::plain(pattern, Ports::default(), Origin { file: "allowlist.yaml".into(), line })
         };
-        let policy = Policy::new(vec![rule("a.test", 1), rule("api.a.test", 12)]);
-        let places = Places { policy, index: OnceLock::new() };
+        let common = Policy::new(vec![rule("a.test", 1), rule("api.a.test", 12)]);
+        let policies = Arc::new(PolicySet::new(common, Vec::new()));
+        let places = Places { policies, index: OnceLock::new() };
         let place = |message| places.blame(message);
         assert_eq!(
             place("virtual host allow/allowlist.yaml:12 is bad").as_deref(),

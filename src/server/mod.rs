@@ -9,6 +9,7 @@ mod groups;
 mod listen;
 mod pipeline;
 mod signals;
+mod state_dir;
 mod tls;
 
 pub use config::{ServerConfig, TlsFiles, XdsListen};
@@ -27,12 +28,12 @@ use crate::{
     envoy::XdsEndpoint,
     fleet::Fleet,
     metrics::Metrics,
-    snapshot::{ResourceKind, Store},
+    snapshot::{ResourceKind, Store, Stores},
 };
 use anyhow::Context;
 use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
-use groups::SidecarGroups;
-use pipeline::Pipeline;
+use groups::{COMMON, SidecarGroups};
+use pipeline::{Outlets, Pipeline};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +54,8 @@ pub struct Server {
     xds: Vec<XdsEndpoint>,
     admin: SocketAddr,
     fleet: Fleet,
-    store: Arc<Store>,
+    /// What sidecars get that are no agent.
+    common: Arc<Store>,
     shutdown: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
 }
@@ -74,23 +76,31 @@ impl Server {
         let admin_address = admin_socket.local_addr()?;
 
         let shutdown = CancellationToken::new();
-        let store = Arc::new(Store::new());
+        let stores = Arc::new(Stores::default());
+        let common = stores.open(&COMMON.into());
         let fleet = Fleet::new();
         let metrics = Metrics::new();
         let (file_states, files) = watch::channel(AllowlistState::default());
-        let source = StatusSource { store: Arc::clone(&store), fleet: fleet.clone(), files };
+        let (policies, known_policies) = watch::channel(None);
+        let source = StatusSource {
+            stores: Arc::clone(&stores),
+            policies: known_policies,
+            fleet: fleet.clone(),
+            files,
+        };
 
-        let groups = Arc::new(SidecarGroups::new(Arc::clone(&store)));
+        let groups = Arc::new(SidecarGroups::new(Arc::clone(&stores)));
 
         // files → policy → resources → snapshot; the first policy is there before the first client.
-        let mut pipeline = Pipeline::new(
-            &config,
-            Arc::clone(&store),
-            Arc::clone(&groups),
-            fleet.clone(),
-            metrics.clone(),
-            file_states,
-        );
+        let outlets = Outlets {
+            stores,
+            groups: Arc::clone(&groups),
+            fleet: fleet.clone(),
+            metrics: metrics.clone(),
+            states: file_states,
+            policies,
+        };
+        let mut pipeline = Pipeline::new(&config, outlets)?;
         pipeline.load();
 
         // Read only, and not for sidecars: it shows all of them.
@@ -162,12 +172,12 @@ impl Server {
             Ok(())
         });
         let until = shutdown.clone();
-        let followed = Arc::clone(&store);
+        let followed = Arc::clone(&common);
         tasks.spawn(async move {
             until.run_until_cancelled(report_health(health, followed)).await;
             Ok(())
         });
-        Ok(Self { xds, admin: admin_address, fleet, store, shutdown, tasks })
+        Ok(Self { xds, admin: admin_address, fleet, common, shutdown, tasks })
     }
 
     /// Where sidecars connect, in the order of the settings.
@@ -185,7 +195,7 @@ impl Server {
     /// Whether there is a valid allowlist, and so a policy to serve.
     #[must_use]
     pub fn has_policy(&self) -> bool {
-        self.store.current().is_some()
+        self.common.current().is_some()
     }
 
     /// Who is connected.

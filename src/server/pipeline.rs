@@ -2,66 +2,82 @@
 
 use super::{
     ServerConfig,
-    convergence::{self, Edit},
-    files::found,
+    convergence::{self, Changes, Edit},
+    files::{found, patterns},
     groups::{COMMON, SidecarGroups},
+    state_dir::StateDir,
 };
 use crate::{
     admin::AllowlistState,
     allowlist::{Diagnostic, FileState, Ledger, Loaded, MAX_BYTES, OneLine, Severity, Snippet},
     envoy::{self, Profile},
-    fleet::{Fleet, Kind},
+    fleet::{Fleet, Kind, Tracking},
     metrics::{EditOutcome, Metrics},
-    policy::{Policy, PolicyDiff},
-    snapshot::{Published, ResourceKind, Snapshot, Store, Urgency, Version},
-    source::{Bundle, Rescan, Watcher},
+    policy::{Policy, PolicyDiff, PolicySet, Timestamp},
+    snapshot::{Published, ResourceKind, Snapshot, Stores, Urgency, Version},
+    source::{Rescan, Watcher},
     telemetry::{self, LogFormat},
 };
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::watch;
 
-/// Owns the files' state and is the only one that publishes.
+/// How often the clock is compared with the ends of entries: it may jump.
+const CLOCK_TICK: Duration = Duration::from_secs(1);
+
+/// Follows the files, and the clock.
 #[derive(Debug)]
 pub(super) struct Pipeline {
     watcher: Watcher,
+    core: Core,
+}
+
+/// Owns the files' state and is the only one that publishes.
+#[derive(Debug)]
+struct Core {
     ledger: Ledger,
+    state_dir: Option<StateDir>,
     profile: Profile,
     log_format: LogFormat,
-    store: Arc<Store>,
-    groups: Arc<SidecarGroups>,
-    fleet: Fleet,
-    metrics: Metrics,
-    states: watch::Sender<AllowlistState>,
-    policy: Option<Policy>,
+    outlets: Outlets,
+    /// What the files say, with what has expired or will.
+    policies: Option<PolicySet>,
+    /// Of that, what is in force, and since when that is known.
+    in_force: Option<(Arc<PolicySet>, Timestamp)>,
+}
+
+/// Where what is in force becomes known.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    pub(super) stores: Arc<Stores>,
+    pub(super) groups: Arc<SidecarGroups>,
+    pub(super) fleet: Fleet,
+    pub(super) metrics: Metrics,
+    pub(super) states: watch::Sender<AllowlistState>,
+    pub(super) policies: watch::Sender<Option<Arc<PolicySet>>>,
 }
 
 impl Pipeline {
-    pub(super) fn new(
-        config: &ServerConfig,
-        store: Arc<Store>,
-        groups: Arc<SidecarGroups>,
-        fleet: Fleet,
-        metrics: Metrics,
-        states: watch::Sender<AllowlistState>,
-    ) -> Self {
+    pub(super) fn new(config: &ServerConfig, outlets: Outlets) -> anyhow::Result<Self> {
         for range in config.profile.guard.lifted() {
             tracing::warn!(%range, "allowed names may lead to {range}: private and reserved addresses in it are not guarded");
         }
-        Self {
+        let state_dir = config.state_dir.as_deref().map(StateDir::open).transpose()?;
+        let saved = state_dir.as_ref().map(StateDir::saved).unwrap_or_default();
+        Ok(Self {
             watcher: Watcher::new(config.allowlists.clone(), MAX_BYTES),
-            ledger: Ledger::default(),
-            profile: config.profile.clone(),
-            log_format: config.log_format,
-            store,
-            groups,
-            fleet,
-            metrics,
-            states,
-            policy: None,
-        }
+            core: Core {
+                ledger: Ledger::restoring(saved),
+                state_dir,
+                profile: config.profile.clone(),
+                log_format: config.log_format,
+                outlets,
+                policies: None,
+                in_force: None,
+            },
+        })
     }
 
     /// Has the files looked at on demand.
@@ -71,75 +87,152 @@ impl Pipeline {
 
     /// Takes in what is on disk at the start.
     pub(super) fn load(&mut self) {
-        let bundle = self.watcher.current().clone();
-        self.apply(&bundle, Instant::now());
-        if self.policy.is_none() {
+        self.apply(Instant::now());
+        if self.core.policies.is_none() {
             tracing::error!(
                 "no resources are served until every allowlist file is valid; sidecars keep what they have, and exeat goes on watching"
             );
         }
     }
 
-    /// Follows the files for ever.
+    /// Follows files and clock for ever.
     pub(super) async fn run(mut self) {
         loop {
-            let change = self.watcher.changed().await;
-            self.apply(&change.bundle, change.noticed);
+            let noticed = {
+                let changed = self.watcher.changed();
+                tokio::pin!(changed);
+                // A change that is settling must not be forgotten because the clock ticks.
+                loop {
+                    tokio::select! {
+                        change = &mut changed => break change.noticed,
+                        () = self.core.clock_moved() => self.core.apply(Instant::now()),
+                    }
+                }
+            };
+            self.apply(noticed);
         }
     }
 
-    fn apply(&mut self, bundle: &Bundle, noticed: Instant) {
-        let Loaded { policy, files } = self.ledger.apply(&found(bundle));
-        let before = self.states.borrow().files.clone();
+    /// Reads what is on disk, with everything that it includes, and puts it in force.
+    fn apply(&mut self, noticed: Instant) {
+        loop {
+            self.core.ledger.read(&found(self.watcher.current()));
+            // It ends: includes are followed to a depth.
+            if !self.watcher.include(patterns(&self.core.ledger.includes())) {
+                break;
+            }
+        }
+        self.core.apply(noticed);
+    }
+}
+
+impl Core {
+    /// Ends when something has expired, or the clock was set back.
+    async fn clock_moved(&self) {
+        loop {
+            let now = Timestamp::of(SystemTime::now());
+            let known = self.in_force.as_ref().map_or(now, |(_, known)| *known);
+            let end = self.policies.as_ref().and_then(|policies| policies.next_end(known));
+            if now < known || end.is_some_and(|end| end <= now) {
+                return;
+            }
+            let wait = end.map(|end| end.system_time().duration_since(SystemTime::now()).unwrap_or_default());
+            tokio::time::sleep(wait.unwrap_or(CLOCK_TICK).min(CLOCK_TICK)).await;
+        }
+    }
+
+    fn apply(&mut self, noticed: Instant) {
+        let now = Timestamp::of(SystemTime::now());
+        let Loaded { policies, files, texts } = self.ledger.settle(now);
+        let before = self.outlets.states.borrow().files.clone();
+        if policies.is_some() {
+            self.policies = policies;
+        }
         // What a log line announces is already to be seen in the status.
-        let now = files.clone();
-        let entries = policy.as_ref().or(self.policy.as_ref()).map_or(0, |policy| policy.rules().len());
-        self.states.send_modify(|state| state.files = files);
-        self.tell(&before, &now);
-        let applied = policy.is_some_and(|policy| self.enforce(policy, noticed));
+        self.outlets.states.send_modify(|state| state.files.clone_from(&files));
+        self.tell(&before, &files);
+        let policies = self.policies.as_ref().map(|policies| policies.at(now));
+        let entries = policies.as_ref().map_or(0, PolicySet::entries);
+        let applied = policies.is_some_and(|policies| self.enforce(policies, now, noticed));
         // Who sees the new number of entries finds them served.
-        self.states.send_modify(|state| {
+        self.outlets.states.send_modify(|state| {
             state.entries = entries;
+            state.texts = texts;
             if applied {
                 state.applied_at = Some(SystemTime::now());
             }
         });
+        if let Some(state_dir) = &mut self.state_dir {
+            state_dir.save(self.ledger.last_good());
+        }
     }
 
-    /// Publishes a policy. Gives whether anything that is served changed.
-    fn enforce(&mut self, policy: Policy, noticed: Instant) -> bool {
-        if self.policy.as_ref() == Some(&policy) {
+    /// Publishes policies. Gives whether anything that is served changed.
+    fn enforce(&mut self, policies: PolicySet, now: Timestamp, noticed: Instant) -> bool {
+        let old = self.in_force.take();
+        if let Some((old, _)) = old.as_ref().filter(|(old, _)| **old == policies) {
+            self.in_force = Some((Arc::clone(old), now));
             return false;
         }
-        let previous = self.store.current();
-        let resources = envoy::compile(&policy, &self.profile);
-        let before = previous.as_ref().map(|published| &*published.snapshot);
-        let snapshot = Snapshot::new(resources, &envoy::fallbacks(), before);
-        let nothing = Policy::default();
-        let old = self.policy.as_ref().unwrap_or(&nothing);
-        let change = PolicyDiff::between(old, &policy);
-        let urgency = self.urgency(old, &policy, &change, before, &snapshot);
-        let entries = policy.rules().len();
-        let first = self.policy.is_none();
-        self.groups.set_policy(policy.clone());
-        self.policy = Some(policy);
-        let Some(published) = self.store.publish(snapshot, urgency) else {
-            self.metrics.edit(EditOutcome::Applied);
-            tracing::info!(entries, "allowlist edit: {change}; nothing changes at the sidecars");
-            return true;
-        };
-        self.metrics.edit(EditOutcome::Applied);
-        tracing::debug!(entries, "published version {}", published.snapshot.version());
+        let policies = Arc::new(policies);
+        let (first, nothing) = (old.is_none(), Arc::default());
+        let old = old.map_or(nothing, |(old, _)| old);
+        let entries = policies.entries();
+        let mut edit = Edit { noticed, entries, change: Changes::default() };
+        let mut trackings = Vec::new();
+        // Agents before the common policy: who stops being one is served the common one.
+        for (name, policy) in policies.policies() {
+            let group = name.map_or_else(|| COMMON.into(), Arc::clone);
+            let change = self.publish(&group, old.policy(name.map(|name| &**name)), policy, first);
+            trackings.extend(change.1);
+            edit.change.add(&group, change.0);
+        }
+        self.outlets.groups.set_policies(Arc::clone(&policies));
+        self.outlets.policies.send_replace(Some(Arc::clone(&policies)));
+        self.in_force = Some((policies, now));
+        self.outlets.metrics.edit(EditOutcome::Applied);
         if first {
             let nothing = if entries == 0 { ": everything is denied" } else { "" };
             tracing::info!(entries, "serving {entries} allowlist entries{nothing}");
+        } else if trackings.is_empty() {
+            let change = &edit.change;
+            tracing::info!(entries, "allowlist edit: {change}; nothing changes at the sidecars");
         } else {
-            let changed = changed_kinds(previous.as_ref(), &published);
-            let tracking = self.fleet.track((COMMON.into(), published.edit.number()), published.at, changed);
-            let edit = Edit { noticed, entries, change };
-            tokio::spawn(convergence::report(tracking, self.metrics.clone(), edit));
+            tokio::spawn(convergence::report(trackings, self.outlets.metrics.clone(), edit));
         }
         true
+    }
+
+    /// Publishes the policy of one group. Gives what it changes, and how far that has come if it is anything to the
+    /// sidecars.
+    fn publish(
+        &self,
+        group: &Arc<str>,
+        old: Option<&Policy>,
+        policy: &Policy,
+        first: bool,
+    ) -> (PolicyDiff, Option<Tracking>) {
+        let nothing = Policy::default();
+        let change = PolicyDiff::between(old.unwrap_or(&nothing), policy);
+        let store = self.outlets.stores.open(group);
+        let previous = store.current();
+        if previous.is_some() && old == Some(policy) {
+            return (change, None);
+        }
+        let resources = envoy::compile(policy, &self.profile);
+        let before = previous.as_ref().map(|published| &*published.snapshot);
+        let snapshot = Snapshot::new(resources, &envoy::fallbacks(), before);
+        // Sidecars come to a new agent from a policy that may have been wider.
+        let urgency = match old {
+            Some(old) => self.urgency(old, policy, &change, before, &snapshot),
+            None if first => Urgency::Additions,
+            None => Urgency::Tightening,
+        };
+        let Some(published) = store.publish(snapshot, urgency) else { return (change, None) };
+        tracing::debug!(%group, "published version {}", published.snapshot.version());
+        let changed = changed_kinds(previous.as_ref(), &published);
+        let key = (Arc::clone(group), published.edit.number());
+        (change, Some(self.outlets.fleet.track(key, published.at, changed)))
     }
 
     /// What an edit takes away goes out at once. Only if it also needs clusters that are not there yet does that part of
@@ -152,7 +245,7 @@ impl Pipeline {
         before: Option<&Snapshot>,
         after: &Snapshot,
     ) -> Urgency {
-        if change.removed.is_empty() {
+        if !change.closes {
             return Urgency::Additions;
         }
         let clusters =
@@ -173,8 +266,8 @@ impl Pipeline {
             }
             file.diagnostics.iter().for_each(|found| self.log(found));
             if !file.in_force {
-                self.metrics.edit(EditOutcome::Rejected);
-                if self.policy.is_some() {
+                self.outlets.metrics.edit(EditOutcome::Rejected);
+                if self.policies.is_some() {
                     let path = &file.path;
                     tracing::error!(%path, "{path} is not applied; what it allowed before stays in force");
                 }

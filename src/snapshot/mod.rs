@@ -10,11 +10,13 @@
 mod encode;
 mod set;
 mod store;
+mod stores;
 
 pub use crate::envoy::{Resource, ResourceKind};
 pub use encode::Encoded;
 pub use set::{Changes, Fallback, ResourceSet};
 pub use store::{EditId, Published, Store, Tightened, Urgency};
+pub use stores::Stores;
 
 use std::{collections::BTreeMap, sync::Arc};
 

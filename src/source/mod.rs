@@ -12,7 +12,7 @@ mod scan;
 mod watch;
 
 pub use rescan::Rescan;
-pub use scan::{Bundle, File, Root, RootState, Unreadable, scan};
+pub use scan::{Bundle, File, Place, Root, RootState, Unreadable, scan};
 pub use watch::{Change, Watcher};
 
 /// Endings of the files that a directory contributes.

@@ -4,7 +4,7 @@ use super::EXTENSIONS;
 use bytes::Bytes;
 use rustix::fs::OFlags;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
@@ -67,6 +67,9 @@ pub enum Unreadable {
     /// A directory without a single allowlist file: more likely a failed mount than a wish to deny everything.
     #[error("the directory holds no *.yaml or *.yml file")]
     EmptyDirectory,
+    /// No file has a name that fits.
+    #[error("no file fits")]
+    NothingFits,
     /// A pipe, device or socket.
     #[error("this is not a regular file")]
     NotAFile,
@@ -87,16 +90,47 @@ impl From<io::Error> for Unreadable {
     }
 }
 
-/// Reads every allowlist file below `paths`, of each at most `max_bytes` and one more, so that too large a file is
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A file, or a directory of allowlist files.
+    Path(PathBuf),
+    /// The files of a directory whose name fits the last part, in which one `*` stands for any characters.
+    Pattern(PathBuf),
+}
+
+impl Place {
+    /// As named.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) | Self::Pattern(path) => path,
+        }
+    }
+
+    /// What has to be watched for it.
+    pub(super) fn watched(&self) -> &Path {
+        match self {
+            Self::Path(path) => path,
+            Self::Pattern(path) => {
+                path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+            }
+        }
+    }
+}
+
+/// Reads every allowlist file at these places, of each at most `max_bytes` and one more, so that too large a file is
 /// noticed and costs nothing.
 #[must_use]
-pub fn scan(paths: &[PathBuf], max_bytes: usize) -> Bundle {
-    let mut bundle = Bundle {
-        roots: paths
-            .iter()
-            .map(|path| Root { path: path.clone(), state: scan_root(path, max_bytes) })
-            .collect(),
+pub fn scan(places: &[Place], max_bytes: usize) -> Bundle {
+    let root = |place: &Place| Root {
+        path: place.path().to_owned(),
+        state: match place {
+            Place::Path(path) => scan_root(path, max_bytes),
+            Place::Pattern(path) => scan_pattern(place.watched(), path, max_bytes),
+        },
     };
+    let mut bundle = Bundle { roots: places.iter().map(root).collect() };
     distinguish_labels(&mut bundle);
     bundle
 }
@@ -109,6 +143,26 @@ fn scan_root(path: &Path, max_bytes: usize) -> RootState {
             Err(error) => RootState::Unreadable(error.into()),
         },
         Ok(_) => RootState::Files(vec![read_file(path.to_owned(), max_bytes)]),
+        Err(error) => RootState::Unreadable(error.into()),
+    }
+}
+
+fn scan_pattern(directory: &Path, pattern: &Path, max_bytes: usize) -> RootState {
+    let pattern = pattern.file_name().unwrap_or_default().to_string_lossy();
+    let (start, end) = pattern.split_once('*').unwrap_or((&pattern, ""));
+    let fits = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let star = pattern.contains('*') && name.len() >= start.len() + end.len();
+        name == pattern || star && name.starts_with(start) && name.ends_with(end)
+    };
+    match list(directory) {
+        Ok(mut paths) => {
+            paths.retain(fits);
+            if paths.is_empty() {
+                return RootState::Unreadable(Unreadable::NothingFits);
+            }
+            RootState::Files(paths.into_iter().map(|path| read_file(path, max_bytes)).collect())
+        }
         Err(error) => RootState::Unreadable(error.into()),
     }
 }
@@ -161,14 +215,14 @@ fn links(metadata: &fs::Metadata) -> u64 {
 
 /// Files of one name in several directories are shown by their paths.
 fn distinguish_labels(bundle: &mut Bundle) {
-    let mut uses: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+    let mut uses: BTreeMap<Arc<str>, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in bundle.files() {
-        *uses.entry(Arc::clone(&file.label)).or_default() += 1;
+        uses.entry(Arc::clone(&file.label)).or_default().insert(file.path.clone());
     }
     for root in &mut bundle.roots {
         let RootState::Files(files) = &mut root.state else { continue };
         for file in files {
-            if uses.get(&file.label).is_some_and(|count| *count > 1) {
+            if uses.get(&file.label).is_some_and(|paths| paths.len() > 1) {
                 file.label = file.path.to_string_lossy().into();
             }
         }

@@ -3,7 +3,7 @@
 use super::{
     Rescan,
     hints::{Finish, Finished, SharedHints},
-    scan::{Bundle, File, RootState, Unreadable, is_allowlist_name, scan},
+    scan::{Bundle, File, Place, RootState, Unreadable, is_allowlist_name, scan},
 };
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::{
@@ -36,7 +36,10 @@ pub struct Change {
 /// Looks at paths for as long as it lives.
 #[derive(Debug)]
 pub struct Watcher {
-    paths: Vec<PathBuf>,
+    /// What the operator named...
+    paths: Vec<Place>,
+    /// ...and what is read besides.
+    included: Vec<Place>,
     max_bytes: usize,
     hints: SharedHints,
     events: Option<RecommendedWatcher>,
@@ -84,7 +87,8 @@ impl Watcher {
         })
         .ok();
         let mut watcher = Self {
-            paths,
+            paths: paths.into_iter().map(Place::Path).collect(),
+            included: Vec::new(),
             max_bytes,
             hints,
             events,
@@ -94,8 +98,25 @@ impl Watcher {
             current: Bundle::default(),
         };
         watcher.arm(false);
-        watcher.current = scan(&watcher.paths, max_bytes);
+        watcher.current = scan(&watcher.places(), max_bytes);
         watcher
+    }
+
+    /// Looks elsewhere, too, from now on: at the files that fit these patterns. Gives whether that is new; then it has
+    /// looked.
+    pub fn include(&mut self, patterns: impl IntoIterator<Item = PathBuf>) -> bool {
+        let included: Vec<Place> = patterns.into_iter().map(Place::Pattern).collect();
+        if included == self.included {
+            return false;
+        }
+        self.included = included;
+        self.arm(false);
+        self.current = scan(&self.places(), self.max_bytes);
+        true
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.paths.iter().chain(&self.included).cloned().collect()
     }
 
     /// What the last look found.
@@ -197,7 +218,7 @@ impl Watcher {
 
     /// What is there, with files that are being written as they were before.
     async fn scan(&self, after: Duration) -> Bundle {
-        let (paths, max_bytes) = (self.paths.clone(), self.max_bytes);
+        let (paths, max_bytes) = (self.places(), self.max_bytes);
         let look = move || {
             std::thread::sleep(after);
             scan(&paths, max_bytes)
@@ -222,17 +243,17 @@ impl Watcher {
     /// replaces watches that look right: a directory made again may have the inode of the one before.
     fn arm(&mut self, anew: bool) {
         let Some(events) = &mut self.events else { return };
-        let names =
-            self.paths.iter().flat_map(|path| [Some(path.clone()), path.canonicalize().ok()]).flatten();
+        let places = self.paths.iter().chain(&self.included);
+        let paths: Vec<PathBuf> = places.map(|place| place.watched().to_owned()).collect();
+        let names = paths.iter().flat_map(|path| [Some(path.clone()), path.canonicalize().ok()]).flatten();
         self.hints.lock().named = names.filter_map(|path| Some(path.file_name()?.to_owned())).collect();
         let mut wanted: BTreeMap<Identity, PathBuf> = BTreeMap::new();
-        for directory in self.paths.iter().flat_map(|path| directories(path)) {
+        for directory in paths.iter().flat_map(|path| directories(path)) {
             if let Some(identity) = identity(&directory) {
                 wanted.entry(identity).or_insert(directory);
             }
         }
-        let names =
-            self.paths.iter().chain(wanted.values()).filter_map(|path| Some(path.file_name()?.to_owned()));
+        let names = paths.iter().chain(wanted.values()).filter_map(|path| Some(path.file_name()?.to_owned()));
         self.hints.lock().directories = names.filter(|name| !is_allowlist_name(Path::new(name))).collect();
         self.armed.retain(|identity, path| {
             let keep = !anew && wanted.get(identity) == Some(path);

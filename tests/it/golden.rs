@@ -3,49 +3,26 @@
 //! `UPDATE=1 cargo test golden` writes the expected files anew and deletes those of cases that are gone.
 
 use exeat::{
-    allowlist::{Diagnostic, FileText, Snippet, combine, parse},
-    envoy::{Profile, Resource, ResourceKind, compile},
+    allowlist::{Diagnostic, FileText, Snippet, read},
+    envoy::{self, Profile, Resource, ResourceKind, compile},
+    policy::Timestamp,
 };
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
 };
 
 fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// Envoy's message descriptors, which the crate envoy-types ships and does not export.
-fn pool() -> &'static DescriptorPool {
-    static POOL: OnceLock<DescriptorPool> = OnceLock::new();
-    POOL.get_or_init(|| {
-        let rustc = Command::new("rustc").arg("-vV").output().unwrap();
-        let rustc = String::from_utf8(rustc.stdout).unwrap();
-        let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let output = Command::new(cargo)
-            .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let packages = metadata["packages"].as_array().unwrap();
-        let types = packages.iter().find(|package| package["name"] == "envoy-types").unwrap();
-        let manifest = Path::new(types["manifest_path"].as_str().unwrap());
-        let bytes = fs::read(manifest.with_file_name("src/generated/types.bin")).unwrap();
-        DescriptorPool::decode(bytes.as_slice()).unwrap()
-    })
+fn json(resource: &Resource) -> serde_json::Value {
+    envoy::json(&resource.body.type_url, &resource.body.value).unwrap()
 }
 
-fn json(resource: &Resource) -> serde_json::Value {
-    let name = resource.body.type_url.rsplit('/').next().unwrap();
-    let descriptor = pool().get_message_by_name(name).unwrap();
-    let message = DynamicMessage::decode(descriptor, resource.body.value.as_slice()).unwrap();
-    let options = SerializeOptions::new().use_proto_field_name(true);
-    message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
+/// When the cases are read.
+fn now() -> Timestamp {
+    Timestamp::parse("2026-06-01T12:00:00Z").unwrap()
 }
 
 fn pretty(value: &serde_json::Value) -> String {
@@ -86,27 +63,54 @@ fn allowlists() {
             fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         inputs.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
         inputs.sort();
-        let mut entries = Vec::new();
-        let mut diagnostics = Vec::new();
-        let mut all_good = true;
-        for input in inputs {
-            let name = input.file_name().unwrap().to_str().unwrap();
-            let bytes = fs::read(&input).unwrap().into();
-            let parsed = parse(&FileText { path: name.into(), label: name.into(), bytes });
-            diagnostics.extend(parsed.diagnostics);
-            match parsed.entries {
-                Some(file) => entries.push(file),
-                None => all_good = false,
+        let files: Vec<FileText> = inputs
+            .iter()
+            .map(|input| {
+                let name = input.file_name().unwrap().to_str().unwrap();
+                FileText { path: name.into(), label: name.into(), bytes: fs::read(input).unwrap().into() }
+            })
+            .collect();
+        let loaded = read(&files, now());
+        // Agents' tables beside the common one; clusters only where a policy has its own.
+        let policies = loaded.policies.map(|policies| policies.at(now()));
+        let mut outputs = vec!["routes.json".to_owned()];
+        for (agent, policy) in policies.iter().flat_map(|policies| policies.policies()) {
+            let suffix = agent.map_or_else(String::new, |agent| format!(".{agent}"));
+            let resources = compile(policy, &Profile::default());
+            let of =
+                |kind| resources.iter().filter(move |one| one.kind == kind).map(json).collect::<Vec<_>>();
+            let routes = of(ResourceKind::RouteConfiguration);
+            let name = format!("routes{suffix}.json");
+            expect(&directory.join(&name), Some(&pretty(&routes[0])));
+            outputs.push(name);
+            let clusters = of(ResourceKind::Cluster);
+            if clusters.len() > 1 {
+                let name = format!("clusters{suffix}.json");
+                expect(&directory.join(&name), Some(&pretty(&clusters[1..].into())));
+                outputs.push(name);
             }
         }
-        let routes = all_good.then(|| {
-            let resources = compile(&combine(&entries), &Profile::default());
-            let routes = resources.iter().find(|one| one.kind == ResourceKind::RouteConfiguration).unwrap();
-            pretty(&json(routes))
-        });
-        expect(&directory.join("routes.json"), routes.as_deref());
+        if policies.is_none() {
+            expect(&directory.join("routes.json"), None);
+        }
+        let diagnostics: Vec<Diagnostic> =
+            loaded.files.into_iter().flat_map(|file| file.diagnostics).collect();
         let text = rendered(&diagnostics);
         expect(&directory.join("diagnostics.txt"), Some(text.as_str()).filter(|text| !text.is_empty()));
+        outputs.push("diagnostics.txt".to_owned());
+        stale(&directory, &outputs);
+    }
+}
+
+/// Outputs of former times are deleted, or noticed.
+fn stale(directory: &Path, outputs: &[String]) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.ends_with(".yaml") && !outputs.contains(&name) {
+            assert!(std::env::var_os("UPDATE").is_some(), "{} is no output any more", path.display());
+            fs::remove_file(path).unwrap();
+        }
     }
 }
 

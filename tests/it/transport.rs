@@ -348,6 +348,6 @@ fn the_admin_port_is_not_for_web_pages() {
     assert_eq!(code(&[&url("/healthz")]), "200");
     assert_eq!(code(&[&url("/heathz")]), "404");
     assert_eq!(code(&[&url("/status"), "-H", "Host: attacker.example"]), "403");
-    let rescan = url("/exeat.admin.v1.Admin/Rescan");
-    assert_eq!(code(&["-X", "POST", "-H", "Origin: http://attacker.example", &rescan]), "403");
+    let reload = url("/exeat.admin.v1.Admin/Reload");
+    assert_eq!(code(&["-X", "POST", "-H", "Origin: http://attacker.example", &reload]), "403");
 }

@@ -16,7 +16,7 @@ fn each_answer_says_which_line_decides_and_what_to_write() {
         (
             "https://api.github.test/zen",
             0,
-            "allowed: https://api.github.test/zen (api.github.test port 443)\n  by allowlist.yaml:2: api.github.test\n  \
+            "allowed: https://api.github.test/zen (api.github.test port 443)\n  by allowlist.yaml:2: api.github.test\n    | - api.github.test\n  \
              also covered by allowlist.yaml:1: .github.test\n",
         ),
         (
@@ -54,9 +54,9 @@ fn each_answer_says_which_line_decides_and_what_to_write() {
     let (exit, out, _) = why(directory.path(), &["http://api.github.test:443/", "--json"]);
     let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(exit, Some(1));
-    assert_eq!((&answer["allowed"], &answer["reason"]), (&false.into(), &"not-tls".into()));
+    assert_eq!((&answer["verdict"], &answer["reason"]), (&"deny".into(), &"not-tls".into()));
     assert_eq!(answer["rule"]["place"], "allowlist.yaml:2");
-    assert_eq!(answer["add"], serde_json::Value::Null, "no entry would help");
+    assert_eq!(answer["add"], "", "no entry would help");
 }
 
 #[test]

@@ -81,6 +81,11 @@ impl ControlPlane {
         self.process.as_ref().unwrap()
     }
 
+    /// Where its sidecars listen.
+    pub fn egress(&self) -> SocketAddr {
+        self._block.egress()
+    }
+
     /// Stops the server as an operator does.
     pub fn stop(&mut self) {
         let mut process = self.process.take().unwrap();

@@ -1,6 +1,7 @@
 //! What the tests are made of.
 
 mod address;
+pub mod allowlists;
 mod control_plane;
 mod dns;
 mod generic;

@@ -1,0 +1,118 @@
+//! From the rules of all files to one set of policies, and what stands in the way.
+//!
+//! Knows nothing of where files come from, or of what was in force before.
+
+use super::{
+    agent::Test,
+    diagnostic::Diagnostic,
+    resolve::{Placed, Resolved, ResolvedAgent, Rules},
+};
+use crate::policy::{Agent, DenyRule, Mode, Policy, PolicySet, Rule, Timestamp, Verdict};
+use std::sync::Arc;
+
+/// What keeps a file from being added to others.
+pub(super) fn conflicts(added: &Resolved, others: &[&Resolved]) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    if let Some((mode, span)) = &added.mode {
+        let other = others.iter().find_map(|file| match &file.mode {
+            Some((other, _)) if other != mode => Some((file, other)),
+            _ => None,
+        });
+        if let Some((file, other)) = other {
+            let message =
+                format!("`mode: {}` here, `mode: {}` in {}", mode.as_str(), other.as_str(), file.source.path);
+            let error = Diagnostic::error(&added.source, "mode-conflict", span.clone(), message);
+            found.push(error.help("all files make one policy: write `mode` in one of them"));
+        }
+    }
+    let mut known: Vec<(&ResolvedAgent, &Resolved)> =
+        others.iter().flat_map(|file| file.agents.iter().map(move |agent| (agent, *file))).collect();
+    for agent in &added.agents {
+        for (other, file) in &known {
+            let place = format!("{}:{}", file.source.path, other.span.line);
+            let error = if other.name == agent.name {
+                let message = format!("agent `{}` is also in {place}", agent.name);
+                Some(("agent-duplicate", message, "write everything about an agent in one place"))
+            } else if other.selector.ties_with(&agent.selector) {
+                let message = format!(
+                    "a sidecar can be agent `{}` and agent `{}` ({place}), and neither names it more closely",
+                    agent.name, other.name
+                );
+                Some(("agent-tie", message, "let one `match` say more: a longer name, or a second key"))
+            } else {
+                None
+            };
+            if let Some((code, message, help)) = error {
+                found.push(Diagnostic::error(&added.source, code, agent.span.clone(), message).help(help));
+            }
+        }
+        known.push((agent, added));
+    }
+    found
+}
+
+/// One policy for everybody, and one for each agent. Files that have no conflicts are meant.
+pub(super) fn combine(files: &[&Resolved]) -> PolicySet {
+    let mode = files.iter().find_map(|file| file.mode.as_ref()).map_or(Mode::Enforce, |(mode, _)| *mode);
+    let common = |rules: fn(&Resolved) -> &Rules| files.iter().map(move |file| rules(file));
+    let allow = common(|file| &file.common).flat_map(|rules| unplaced(&rules.allow)).collect::<Vec<_>>();
+    let deny = common(|file| &file.common).flat_map(|rules| unplaced(&rules.deny)).collect::<Vec<_>>();
+    let agents = files.iter().flat_map(|file| &file.agents).map(|agent| {
+        let mut own: Vec<Arc<Rule>> = unplaced(&agent.rules.allow).collect();
+        let mut denied: Vec<Arc<DenyRule>> = unplaced(&agent.rules.deny).collect();
+        if agent.inherit {
+            own.extend(allow.iter().cloned());
+        }
+        // What everybody is denied no agent is allowed, whatever it inherits.
+        denied.extend(deny.iter().cloned());
+        Agent {
+            name: Arc::clone(&agent.name),
+            selector: agent.selector.clone(),
+            policy: Policy::with(own, denied, agent.mode.unwrap_or(mode)),
+            origin: agent.origin.clone(),
+        }
+    });
+    let agents = agents.collect();
+    PolicySet::new(Policy::with(allow, deny, mode), agents)
+}
+
+fn unplaced<R>(rules: &[Placed<R>]) -> impl Iterator<Item = Arc<R>> {
+    rules.iter().map(|placed| Arc::clone(&placed.rule))
+}
+
+/// The self-tests of a file that fail.
+pub(super) fn failing(file: &Resolved, set: &PolicySet, now: Timestamp) -> Vec<Diagnostic> {
+    if file.tests.is_empty() {
+        return Vec::new();
+    }
+    let set = set.at(now);
+    file.tests.iter().filter_map(|test| fails(test, file, &set)).collect()
+}
+
+fn fails(test: &Test, file: &Resolved, set: &PolicySet) -> Option<Diagnostic> {
+    let agent = test.agent.as_ref();
+    let Some(policy) = set.policy(agent.map(|agent| agent.name.as_str())) else {
+        let agent = agent?;
+        let message = format!("there is no agent `{}`", agent.name);
+        let error = Diagnostic::error(&file.source, "test-agent", agent.span.clone(), message);
+        return Some(error.help("write the name of an agent of these files, or leave `agent` out"));
+    };
+    let verdict = policy.decide(&test.question.request);
+    let (passes, why) = match verdict {
+        Verdict::Allow(rule) => (true, format!("it passes by {} ({})", rule.origin, rule.spelling())),
+        Verdict::WouldDeny { reason, .. } => {
+            (true, format!("it passes, because report mode only flags it ({})", reason.as_str()))
+        }
+        Verdict::Deny { reason, rule: Some(rule) } => {
+            (false, format!("it is denied: {} by {} ({})", reason.as_str(), rule.origin(), rule.spelling()))
+        }
+        Verdict::Deny { reason, rule: None } => (false, format!("it is denied: {}", reason.as_str())),
+    };
+    if passes == test.passes {
+        return None;
+    }
+    let expected = if test.passes { "allowed" } else { "denied" };
+    let message = format!("the test expects `{}` to be {expected}, and {why}", test.question.text);
+    let error = Diagnostic::error(&file.source, "test-failed", test.span.clone(), message);
+    Some(error.help("mend the entry, or the test if it is out of date"))
+}

@@ -1,0 +1,143 @@
+//! Routes and what they match: small builders, no policy.
+
+use super::{FORWARD_CLUSTER, any::duration, any::metadata, deny::RULE_KEY};
+use super::{
+    answer::{Refusal, Way},
+    deny,
+};
+use crate::policy::{DenyReason, Mode, PathPattern, Requests};
+use envoy_types::pb::envoy::{
+    config::route::v3::{
+        DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteMatch,
+        header_matcher::HeaderMatchSpecifier,
+        route::Action,
+        route_action::{ClusterSpecifier, MaxStreamDuration, UpgradeConfig, upgrade_config::ConnectConfig},
+        route_match::{ConnectMatcher, PathSpecifier},
+    },
+    r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
+};
+use std::time::Duration;
+
+/// Lets matching requests through, in earnest or to be reported.
+pub(super) fn forward(matches: RouteMatch, way: Way, cluster: Option<&str>) -> Route {
+    let tunnel = matches!(matches.path_specifier, Some(PathSpecifier::ConnectMatcher(_)));
+    let upgrade_configs = if tunnel {
+        vec![UpgradeConfig {
+            upgrade_type: "CONNECT".to_owned(),
+            connect_config: Some(ConnectConfig::default()),
+            ..Default::default()
+        }]
+    } else {
+        Vec::new()
+    };
+    let name = match way.reported {
+        Some(reason) => format!("{}{}", deny::WOULD_DENY_PREFIX, reason.as_str()),
+        None if tunnel => "allow/connect".to_owned(),
+        None => "allow/http".to_owned(),
+    };
+    let longest = way
+        .max_tunnel
+        .map(|longest| MaxStreamDuration { max_stream_duration: duration(longest), ..Default::default() });
+    Route {
+        name,
+        r#match: Some(matches),
+        action: Some(Action::Route(RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.unwrap_or(FORWARD_CLUSTER).to_owned())),
+            // The default of 15 s cuts streamed answers.
+            timeout: duration(Duration::ZERO),
+            upgrade_configs,
+            max_stream_duration: longest,
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+/// 403.
+pub(super) fn refuse(reason: DenyReason, matches: RouteMatch) -> Route {
+    Route {
+        name: format!("{}{}", deny::DENY_PREFIX, reason.as_str()),
+        r#match: Some(matches),
+        action: Some(Action::DirectResponse(DirectResponseAction { status: 403, ..Default::default() })),
+        ..Default::default()
+    }
+}
+
+/// 403, or let through to be reported.
+pub(super) fn refuse_or_report(refusal: Refusal, matches: RouteMatch, cluster: Option<&str>) -> Route {
+    match refusal.mode {
+        Mode::Enforce => refuse(refusal.reason, matches),
+        Mode::Report => {
+            let way = Way { reported: Some(refusal.reason), ..Way::default() };
+            forward(matches, way, cluster)
+        }
+    }
+}
+
+/// The same route with its own rule in the log.
+pub(super) fn by_rule(route: Route, rule: &str) -> Route {
+    Route { metadata: Some(metadata(RULE_KEY, rule)), ..route }
+}
+
+pub(super) fn connect<const N: usize>(headers: [HeaderMatcher; N]) -> RouteMatch {
+    RouteMatch {
+        path_specifier: Some(PathSpecifier::ConnectMatcher(ConnectMatcher {})),
+        headers: headers.into(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn any_path<const N: usize>(headers: [HeaderMatcher; N]) -> RouteMatch {
+    RouteMatch {
+        path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+        headers: headers.into(),
+        ..Default::default()
+    }
+}
+
+/// One match for each path.
+pub(super) fn requests(requests: &Requests, headers: &[HeaderMatcher]) -> Vec<RouteMatch> {
+    let mut headers = headers.to_vec();
+    if !requests.methods.is_empty() {
+        let methods: Vec<&str> = requests.methods.iter().map(crate::policy::Method::as_str).collect();
+        headers.push(header(":method", regex(&methods.join("|"))));
+    }
+    let with =
+        |path| RouteMatch { path_specifier: Some(path), headers: headers.clone(), ..Default::default() };
+    if requests.paths.is_empty() {
+        // `OPTIONS *` has no path that begins with a slash.
+        return vec![with(PathSpecifier::Prefix("/".to_owned()))];
+    }
+    let path = |pattern: &PathPattern| match pattern {
+        PathPattern::Exact(path) => PathSpecifier::Path(path.clone()),
+        PathPattern::Prefix(path) => PathSpecifier::Prefix(path.clone()),
+    };
+    requests.paths.iter().map(|pattern| with(path(pattern))).collect()
+}
+
+pub(super) fn authority(pattern: &str) -> HeaderMatcher {
+    header(":authority", regex(pattern))
+}
+
+pub(super) fn scheme(scheme: &str) -> HeaderMatcher {
+    header(":scheme", MatchPattern::Exact(scheme.to_owned()))
+}
+
+pub(super) fn ends_in_443() -> HeaderMatcher {
+    header(":authority", MatchPattern::Suffix(":443".to_owned()))
+}
+
+fn regex(regex: &str) -> MatchPattern {
+    MatchPattern::SafeRegex(RegexMatcher { regex: regex.to_owned(), ..Default::default() })
+}
+
+fn header(name: &str, pattern: MatchPattern) -> HeaderMatcher {
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
+            match_pattern: Some(pattern),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}

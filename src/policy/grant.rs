@@ -1,0 +1,316 @@
+//! In which way a rule lets a request through: protocol, methods, paths, and the conditions that go with it.
+
+use ipnet::IpNet;
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+/// Whether a denial is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// It is.
+    #[default]
+    Enforce,
+    /// The request passes, and the log says that it would be denied.
+    Report,
+}
+
+impl Mode {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// Which kind of traffic passes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Traffic {
+    /// Tunnels to every port, plain HTTP to every port but 443.
+    #[default]
+    Any,
+    /// Plain HTTP only, these requests of it.
+    Http(Requests),
+    /// Tunnels that carry TLS.
+    Tls,
+    /// Tunnels that carry anything.
+    Tcp,
+}
+
+impl Traffic {
+    /// Whether tunnels pass.
+    #[must_use]
+    pub const fn tunnels(&self) -> bool {
+        !matches!(self, Self::Http(_))
+    }
+
+    /// Which plain requests pass; nothing where none does.
+    #[must_use]
+    pub const fn plain(&self) -> Option<&Requests> {
+        const ALL: &Requests = &Requests { methods: Vec::new(), paths: Vec::new() };
+        match self {
+            Self::Any => Some(ALL),
+            Self::Http(requests) => Some(requests),
+            Self::Tls | Self::Tcp => None,
+        }
+    }
+
+    /// Whether everything that `other` lets through passes.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) | (Self::Tcp, Self::Tls) => true,
+            (Self::Http(own), Self::Http(other)) => own.includes(other),
+            (own, other) => own == other,
+        }
+    }
+}
+
+/// Which plain requests; an empty list means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requests {
+    /// Methods, sorted.
+    pub methods: Vec<Method>,
+    /// Paths, sorted.
+    pub paths: Vec<PathPattern>,
+}
+
+impl Requests {
+    /// Whether a request is one of these.
+    #[must_use]
+    pub fn matches(&self, method: &str, path: &str) -> bool {
+        self.has_method(method) && self.has_path(path)
+    }
+
+    /// Whether the method is one of these.
+    #[must_use]
+    pub fn has_method(&self, method: &str) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|one| one.0 == method)
+    }
+
+    /// Whether the path is one of these.
+    #[must_use]
+    pub fn has_path(&self, path: &str) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|one| one.matches(path))
+    }
+
+    /// Whether every request is one of these.
+    #[must_use]
+    pub const fn is_all(&self) -> bool {
+        self.methods.is_empty() && self.paths.is_empty()
+    }
+
+    fn includes(&self, other: &Self) -> bool {
+        let methods = self.methods.is_empty()
+            || !other.methods.is_empty() && other.methods.iter().all(|method| self.methods.contains(method));
+        let paths = self.paths.is_empty()
+            || !other.paths.is_empty()
+                && other.paths.iter().all(|path| self.paths.iter().any(|own| own.includes(path)));
+        methods && paths
+    }
+}
+
+/// An HTTP method in upper case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Method(String);
+
+impl Method {
+    /// Reads a method such as `GET`. What it must look like is in the error.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+            return Err("a method is written in capital letters, such as GET");
+        }
+        if text == "CONNECT" {
+            return Err("CONNECT opens tunnels, in which no method can be seen");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A path, or everything below one. Queries are not compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathPattern {
+    /// `/v1/models`.
+    Exact(String),
+    /// `/v1/*`: what begins with `/v1/`.
+    Prefix(String),
+}
+
+impl PathPattern {
+    /// Reads a path. What it must look like is in the error.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if !text.starts_with('/') {
+            return Err("a path begins with a slash");
+        }
+        let (path, prefix) = match text.strip_suffix("/*") {
+            Some(path) => (format!("{path}/"), true),
+            None => (text.to_owned(), false),
+        };
+        if path.contains('*') {
+            return Err("a `*` can only stand at the end, behind a slash");
+        }
+        if path.contains(['?', '#']) {
+            return Err("queries and fragments are not compared; leave them out");
+        }
+        let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b';'));
+        // Envoy resolves these before it compares.
+        let dots = path.split('/').any(|part| matches!(part, "." | ".."));
+        if !plain || dots || path.contains("//") {
+            return Err("a path has plain characters, no `..`, no `//` and no escapes");
+        }
+        Ok(if prefix { Self::Prefix(path) } else { Self::Exact(path) })
+    }
+
+    /// Whether a path without its query is covered.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(own) => own == path,
+            Self::Prefix(own) => path.starts_with(own),
+        }
+    }
+
+    fn includes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Prefix(own), Self::Prefix(other) | Self::Exact(other)) => other.starts_with(own),
+            (own, other) => own == other,
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(path) => write!(f, "{path}*"),
+        }
+    }
+}
+
+/// A target that may be private.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Private {
+    /// The addresses that its name may lead to, sorted; where empty, all but those of cloud metadata and the like.
+    pub addresses: Vec<IpNet>,
+}
+
+/// In which way a rule lets through what it covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Grant {
+    /// Which traffic.
+    pub traffic: Traffic,
+    /// Whether it is only let through to be reported.
+    pub mode: Mode,
+    /// Longest life of a tunnel or a streamed answer.
+    pub max_tunnel: Option<Duration>,
+    /// Whether it may be a private address.
+    pub private: Option<Private>,
+}
+
+static DEFAULT: LazyLock<Arc<Grant>> = LazyLock::new(Arc::default);
+
+impl Grant {
+    /// The default, without memory of its own.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        Arc::clone(&DEFAULT)
+    }
+
+    /// With memory of its own only if it is not the default.
+    #[must_use]
+    pub fn into_shared(self) -> Arc<Self> {
+        if self == Self::default() { Self::shared() } else { Arc::new(self) }
+    }
+
+    /// Whether everything that `other` lets through passes, for as long.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        let longer = self.max_tunnel.is_none_or(|own| other.max_tunnel.is_some_and(|other| own >= other));
+        self.traffic.includes(&other.traffic)
+            && (self.mode == Mode::Enforce || other.mode == Mode::Report)
+            && longer
+            && (self.private == other.private || other.private.is_none())
+    }
+}
+
+/// What is not the default, as words: `http GET /v1/*, report`.
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        match &self.traffic {
+            Traffic::Any => {}
+            Traffic::Tls => words.push("tls".to_owned()),
+            Traffic::Tcp => words.push("tcp".to_owned()),
+            Traffic::Http(requests) => {
+                let methods = requests.methods.iter().map(|method| method.0.clone());
+                let paths = requests.paths.iter().map(ToString::to_string);
+                let all = ["http".to_owned()].into_iter().chain(methods).chain(paths);
+                words.push(all.collect::<Vec<_>>().join(" "));
+            }
+        }
+        if let Some(private) = &self.private {
+            let addresses: String = private.addresses.iter().map(|range| format!(" {range}")).collect();
+            words.push(format!("private{addresses}"));
+        }
+        if let Some(longest) = self.max_tunnel {
+            words.push(format!("at most {}", spell(longest)));
+        }
+        if self.mode == Mode::Report {
+            words.push("report".to_owned());
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// As in the file.
+fn spell(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(24 * 3600, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
+    let unit = units.into_iter().find(|(length, _)| seconds.is_multiple_of(*length));
+    unit.map_or_else(String::new, |(length, unit)| format!("{}{unit}", seconds / length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_have_two_forms() {
+        let path = |text| PathPattern::parse(text);
+        assert!(path("/v1/*").unwrap().matches("/v1/x") && !path("/v1/*").unwrap().matches("/v1"));
+        assert!(path("/*").unwrap().matches("/anything"));
+        assert!(path("/v1").unwrap().matches("/v1") && !path("/v1").unwrap().matches("/v1/"));
+        for wrong in ["v1", "/a*", "/*/b", "/a?b", "/a/../b", "/a//b", "/a%2fb", "/ü", "/a b"] {
+            assert!(path(wrong).is_err(), "{wrong}");
+        }
+        assert!(Method::parse("get").is_err() && Method::parse("CONNECT").is_err());
+    }
+
+    #[test]
+    fn a_wider_grant_includes_a_narrower_one() {
+        let http = |methods: &[&str], paths: &[&str]| {
+            Traffic::Http(Requests {
+                methods: methods.iter().map(|one| Method::parse(one).unwrap()).collect(),
+                paths: paths.iter().map(|one| PathPattern::parse(one).unwrap()).collect(),
+            })
+        };
+        assert!(Traffic::Any.includes(&http(&["GET"], &[])) && !http(&[], &[]).includes(&Traffic::Any));
+        assert!(http(&["GET", "POST"], &["/v1/*"]).includes(&http(&["GET"], &["/v1/x/*", "/v1/y"])));
+        assert!(!http(&["GET"], &[]).includes(&http(&[], &["/x"])));
+        let report = Grant { mode: Mode::Report, ..Grant::default() };
+        assert!(Grant::default().includes(&report) && !report.includes(&Grant::default()));
+        let short = Grant { max_tunnel: Some(Duration::from_secs(1)), ..Grant::default() };
+        assert!(Grant::default().includes(&short) && !short.includes(&Grant::default()));
+    }
+}

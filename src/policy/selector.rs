@@ -1,0 +1,197 @@
+//! Which sidecars an agent is: by what a certificate proves, else by what a node says of itself.
+
+use std::fmt;
+
+/// Who a sidecar is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who<'a> {
+    /// The SPIFFE ID in its certificate.
+    pub spiffe: Option<&'a str>,
+    /// The DNS names in its certificate.
+    pub dns: &'a [String],
+    /// xDS node.id.
+    pub node_id: &'a str,
+    /// xDS node.cluster.
+    pub node_cluster: &'a str,
+}
+
+/// A text in which `*` stands for any characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Glob(String);
+
+impl Glob {
+    /// Any text that is not empty and not only stars.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        text.bytes().any(|byte| byte != b'*').then(|| Self(text.to_owned()))
+    }
+
+    /// Whether a text is covered.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+        let mut parts = parts.peekable();
+        if parts.peek().is_none() {
+            return rest.is_empty();
+        }
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                return rest.ends_with(part);
+            }
+            match rest.find(part) {
+                Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether some text is covered by both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        meet(self.0.as_bytes(), other.0.as_bytes())
+    }
+
+    /// How closely it names a text: exact before glob, then the number of characters.
+    fn closeness(&self) -> usize {
+        if self.0.contains('*') {
+            1 + self.0.bytes().filter(|byte| *byte != b'*').count()
+        } else {
+            usize::MAX
+        }
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether two globs have a text in common: a table of which ends meet, row by row.
+fn meet(a: &[u8], b: &[u8]) -> bool {
+    let mut row = vec![false; b.len() + 1];
+    for i in (0..=a.len()).rev() {
+        let below = std::mem::replace(&mut row, vec![false; b.len() + 1]);
+        for j in (0..=b.len()).rev() {
+            let right = row.get(j + 1).copied().unwrap_or(false);
+            let down = i < a.len() && below.get(j).copied().unwrap_or(false);
+            let both = i < a.len() && below.get(j + 1).copied().unwrap_or(false);
+            let meets = match (a.get(i), b.get(j)) {
+                (None, None) => true,
+                (Some(b'*'), Some(b'*')) => down || right,
+                (Some(b'*'), _) => down || right,
+                (_, Some(b'*')) => right || down,
+                (Some(one), Some(other)) => one == other && both,
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+            if let Some(cell) = row.get_mut(j) {
+                *cell = meets;
+            }
+        }
+    }
+    row.first().copied().unwrap_or(false)
+}
+
+/// Which sidecars: all that is said must be so. At least one thing is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// The SPIFFE ID that a certificate must prove.
+    pub spiffe: Option<Glob>,
+    /// A DNS name that a certificate must prove.
+    pub dns_san: Option<Glob>,
+    /// xDS node.id.
+    pub node_id: Option<Glob>,
+    /// xDS node.cluster.
+    pub node_cluster: Option<Glob>,
+}
+
+impl Selector {
+    /// Whether a sidecar is one of these.
+    #[must_use]
+    pub fn matches(&self, who: &Who<'_>) -> bool {
+        let is = |glob: &Option<Glob>, text: &str| glob.as_ref().is_none_or(|glob| glob.matches(text));
+        let spiffe = self.spiffe.as_ref().is_none_or(|glob| who.spiffe.is_some_and(|id| glob.matches(id)));
+        let dns = self.dns_san.as_ref().is_none_or(|glob| who.dns.iter().any(|name| glob.matches(name)));
+        spiffe && dns && is(&self.node_id, who.node_id) && is(&self.node_cluster, who.node_cluster)
+    }
+
+    /// How closely it names its sidecars: what is proven counts before what is only said.
+    #[must_use]
+    pub fn closeness(&self) -> [usize; 4] {
+        self.globs().map(|glob| glob.as_ref().map_or(0, Glob::closeness))
+    }
+
+    /// Whether a sidecar can be meant by both, and equally closely.
+    #[must_use]
+    pub fn ties_with(&self, other: &Self) -> bool {
+        let meet = |(own, other): (&Option<Glob>, &Option<Glob>)| match (own, other) {
+            (Some(own), Some(other)) => own.meets(other),
+            _ => true,
+        };
+        self.closeness() == other.closeness() && self.globs().into_iter().zip(other.globs()).all(meet)
+    }
+
+    const fn globs(&self) -> [&Option<Glob>; 4] {
+        [&self.spiffe, &self.dns_san, &self.node_id, &self.node_cluster]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn glob(text: &str) -> Glob {
+        Glob::new(text).unwrap()
+    }
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (pattern, text, covered) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "a", true),
+            ("a*c", "abc", true),
+            ("a*c", "abcd", false),
+            ("*b*", "abc", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("ab*ba", "aba", false),
+        ] {
+            assert_eq!(glob(pattern).matches(text), covered, "{pattern} {text}");
+        }
+        assert!(Glob::new("*").is_none() && Glob::new("").is_none());
+    }
+
+    #[test]
+    fn ties_are_seen_before_a_sidecar_comes() {
+        for (one, other, meet) in [
+            ("a*", "*b", true),
+            ("a*", "b*", false),
+            ("a*c", "ab*", true),
+            ("ab", "a*", true),
+            ("ab", "ac", false),
+            ("a*b*c", "ac", false),
+            ("*-x-*", "a-*", true),
+        ] {
+            assert_eq!(glob(one).meets(&glob(other)), meet, "{one} {other}");
+            assert_eq!(glob(other).meets(&glob(one)), meet, "{other} {one}");
+        }
+        let by_node = |text| Selector { node_id: Some(glob(text)), ..Selector::default() };
+        assert!(by_node("a*").ties_with(&by_node("*b")));
+        assert!(!by_node("ab*").ties_with(&by_node("a*")), "the longer one is closer");
+        assert!(!by_node("a").ties_with(&by_node("b")));
+        let both = Selector { node_cluster: Some(glob("c")), ..by_node("a*") };
+        assert!(!both.ties_with(&by_node("a*")));
+    }
+
+    #[test]
+    fn what_is_proven_comes_first() {
+        let proven = Selector { spiffe: Some(glob("spiffe://td/*")), ..Selector::default() };
+        let said = Selector { node_id: Some(glob("agent")), ..Selector::default() };
+        assert!(proven.closeness() > said.closeness());
+        let who = Who { spiffe: Some("spiffe://td/a"), node_id: "agent", ..Who::default() };
+        assert!(proven.matches(&who) && said.matches(&who));
+        assert!(!proven.matches(&Who { node_id: "agent", ..Who::default() }));
+    }
+}

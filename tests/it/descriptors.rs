@@ -1,0 +1,89 @@
+//! The descriptors of Envoy's messages that `dump` prints with.
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
+
+/// Every message that exeat makes, by itself or inside an Any.
+const MESSAGES: [&str; 20] = [
+    "envoy.config.cluster.v3.Cluster",
+    "envoy.config.listener.v3.Listener",
+    "envoy.config.route.v3.RouteConfiguration",
+    "envoy.config.endpoint.v3.ClusterLoadAssignment",
+    "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+    "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    "envoy.extensions.clusters.dns.v3.DnsCluster",
+    "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+    "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+    "envoy.extensions.filters.http.rbac.v3.RBAC",
+    "envoy.extensions.filters.http.router.v3.Router",
+    "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+    "envoy.extensions.rbac.matchers.upstream_ip_port.v3.UpstreamIpPortMatcher",
+    "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+    "envoy.extensions.transport_sockets.tls.v3.Secret",
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    "envoy.type.matcher.v3.AddressMatcher",
+    "google.protobuf.Struct",
+];
+
+/// The descriptors that the crate envoy-types ships and does not export.
+fn shipped() -> FileDescriptorSet {
+    let rustc = Command::new("rustc").arg("-vV").output().unwrap();
+    let rustc = String::from_utf8(rustc.stdout).unwrap();
+    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let types = packages.iter().find(|package| package["name"] == "envoy-types").unwrap();
+    let manifest = Path::new(types["manifest_path"].as_str().unwrap());
+    let bytes = fs::read(manifest.with_file_name("src/generated/types.bin")).unwrap();
+    FileDescriptorSet::decode(bytes.as_slice()).unwrap()
+}
+
+/// Those that are needed, without comments.
+fn needed(all: FileDescriptorSet) -> FileDescriptorSet {
+    let files: BTreeMap<String, _> = all.file.iter().map(|file| (file.name().to_owned(), file)).collect();
+    let defines = |name: &str| {
+        let (package, message) = name.rsplit_once('.').unwrap();
+        all.file
+            .iter()
+            .find(|file| {
+                file.package() == package && file.message_type.iter().any(|one| one.name() == message)
+            })
+            .unwrap_or_else(|| panic!("{name} is not in envoy-types"))
+    };
+    let mut wanted: Vec<String> = MESSAGES.iter().map(|name| defines(name).name().to_owned()).collect();
+    let mut kept = BTreeSet::new();
+    while let Some(name) = wanted.pop() {
+        if kept.insert(name.clone()) {
+            wanted.extend(files[&name].dependency.iter().cloned());
+        }
+    }
+    let mut file = all.file.clone();
+    file.retain(|file| kept.contains(file.name()));
+    file.iter_mut().for_each(|file| file.source_code_info = None);
+    FileDescriptorSet { file }
+}
+
+/// `UPDATE=1 cargo test descriptors` writes them anew.
+#[test]
+fn descriptors_are_those_of_envoy_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/envoy.binpb");
+    let current = needed(shipped()).encode_to_vec();
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &current).unwrap();
+    }
+    assert!(fs::read(&path).unwrap() == current, "run UPDATE=1 cargo test descriptors");
+}

@@ -1,0 +1,125 @@
+//! What holds for every allowlist.
+
+use crate::support::allowlists::{allowlist, asked, denial, entry, policy};
+use exeat::{
+    allowlist::print,
+    policy::{AnyRule, Change, DenyReason, HostName, Policy, PolicyDiff, Request, Verdict},
+};
+use proptest::prelude::*;
+
+/// A verdict without the places of its rules.
+fn meaning(verdict: Verdict<'_>) -> (bool, Option<DenyReason>) {
+    match verdict {
+        Verdict::Allow(_) => (true, None),
+        Verdict::WouldDeny { reason, .. } => (true, Some(reason)),
+        Verdict::Deny { reason, .. } => (false, Some(reason)),
+    }
+}
+
+fn spellings(policy: &Policy) -> Vec<String> {
+    let allowed = policy.rules().iter().map(|rule| rule.spelling());
+    let mut all: Vec<String> = allowed.chain(policy.denied().iter().map(|rule| rule.spelling())).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn requests() -> impl Strategy<Value = Vec<Request>> {
+    prop::collection::vec(asked().prop_map(|(_, request)| request), 20)
+}
+
+fn with_line(text: &str, list: &str, line: &str) -> String {
+    let empty = format!("{list}: []\n");
+    let begun = format!("{list}:\n");
+    let added = format!("{list}:\n  - {line}\n");
+    if text.contains(&empty) { text.replace(&empty, &added) } else { text.replace(&begun, &added) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_printed_reads_the_same(text in allowlist()) {
+        let first = policy(&text);
+        let printed = print(&first);
+        let second = policy(&printed);
+        prop_assert_eq!(spellings(&first), spellings(&second), "{}", printed);
+        prop_assert_eq!(first.mode(), second.mode());
+        prop_assert_eq!(print(&second), printed);
+    }
+
+    #[test]
+    fn normal_names_stay_as_they_are(name in "[a-zA-ZäöüßéÀ0-9-]{1,10}(\\.[a-zA-Zéß0-9-]{1,8}){1,3}\\.?") {
+        if let Ok(once) = HostName::parse(&name) {
+            prop_assert_eq!(HostName::parse(once.as_str()), Ok(once));
+        }
+    }
+
+    #[test]
+    fn deny_always_wins(text in allowlist(), denial in denial(), requests in requests()) {
+        let policy = policy(&with_line(&text.replace("mode: report\n", ""), "deny", &denial));
+        for request in requests {
+            let host = request.host.to_ascii_lowercase();
+            let host = host.strip_suffix('.').unwrap_or(&host);
+            if policy.denied().iter().any(|rule| rule.covers(host, request.port)) {
+                let Verdict::Deny { reason, rule: Some(AnyRule::Deny(_)) } = policy.decide(&request) else {
+                    panic!("{request:?} passes")
+                };
+                prop_assert_eq!(reason, DenyReason::DeniedByRule);
+            }
+        }
+    }
+
+    #[test]
+    fn order_never_matters(text in allowlist(), requests in requests()) {
+        let mut lines: Vec<&str> = text.lines().collect();
+        let mut at = 0;
+        while at < lines.len() {
+            let end = at + lines[at..].iter().take_while(|line| line.starts_with("  - ")).count();
+            lines[at..end].reverse();
+            at = end + 1;
+        }
+        let (one, other) = (policy(&text), policy(&(lines.join("\n") + "\n")));
+        for request in requests {
+            prop_assert_eq!(meaning(one.decide(&request)), meaning(other.decide(&request)), "{:?}", request);
+        }
+    }
+
+    #[test]
+    fn adding_an_entry_never_denies(text in allowlist(), entry in entry(), requests in requests()) {
+        let (before, after) = (policy(&text), policy(&with_line(&text, "allow", &entry)));
+        for request in requests {
+            if before.decide(&request).passes() {
+                prop_assert!(after.decide(&request).passes(), "{:?} with {}", request, entry);
+            }
+        }
+    }
+
+    #[test]
+    fn diff_agrees_with_decide(old in allowlist(), new in allowlist(), requests in requests()) {
+        let (old, new) = (policy(&old), policy(&new));
+        let (changes, diff) = (old.changes(&new), PolicyDiff::between(&old, &new));
+        let opens = changes.iter().any(|change| matches!(change, Change::Opens { .. }));
+        let closes = changes.iter().any(|change| matches!(change, Change::Closes { .. }));
+        for request in requests {
+            match (old.decide(&request).passes(), new.decide(&request).passes()) {
+                (false, true) => prop_assert!(opens && diff.opens, "{:?} {:?}", request, changes),
+                (true, false) => prop_assert!(closes && diff.closes, "{:?} {:?}", request, changes),
+                _ => {}
+            }
+        }
+        prop_assert!(old.changes(&old).is_empty() && PolicyDiff::between(&new, &new).is_empty());
+    }
+
+    /// The step between two policies lets through only what both do.
+    #[test]
+    fn a_narrowed_policy_opens_nothing(old in allowlist(), new in allowlist(), requests in requests()) {
+        let (old, new) = (policy(&old), policy(&new));
+        let between = new.narrowed_to(&old);
+        for request in requests {
+            if between.decide(&request).passes() {
+                prop_assert!(old.decide(&request).passes() && new.decide(&request).passes(), "{:?}", request);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Random allowlists and requests that meet.
+
+use exeat::{
+    allowlist::{FileText, read},
+    policy::{Policy, Port, Request, Timestamp},
+};
+use proptest::prelude::*;
+
+/// Few names and ports, so that entries and requests meet.
+const BASES: [&str; 4] = ["nxa.test", "b.nxa.test", "c.b.nxa.test", "nxd.test"];
+const ADDRESSES: [&str; 2] = ["127.0.0.9", "[::1]"];
+/// Nobody listens on those that are not 80 and 443, nor, at these addresses, on those.
+const PORTS: [&str; 4] = ["80", "443", "8443", "9000"];
+const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
+const PATHS: [&str; 5] = ["/", "/v1", "/v1/x", "/v1/x/y", "/v2"];
+fn pick(from: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(from.to_vec())
+}
+
+fn host() -> impl Strategy<Value = String> {
+    (pick(&["", ".", "*."]), pick(&BASES)).prop_map(|(form, base)| format!("{form}{base}"))
+}
+
+/// An entry that allows: plain, or with keys.
+pub fn entry() -> impl Strategy<Value = String> {
+    let plain = (host(), prop::option::of(pick(&PORTS))).prop_map(|(host, port)| match port {
+        Some(port) => format!("\"{host}:{port}\""),
+        None => format!("\"{host}\""),
+    });
+    let http = (
+        host(),
+        pick(&["80", "8443"]),
+        prop::option::of(pick(&METHODS)),
+        prop::option::of(pick(&["/v1/*", "/v1", "/*"])),
+    )
+        .prop_map(|(host, port, method, path)| {
+            let methods = method.map(|method| format!(", methods: [{method}]")).unwrap_or_default();
+            let paths = path.map(|path| format!(", paths: [{path}]")).unwrap_or_default();
+            format!("{{host: \"{host}\", ports: [{port}], protocol: http{methods}{paths}}}")
+        });
+    let tunnel = (host(), pick(&["tls", "tcp"]), pick(&PORTS)).prop_map(|(host, protocol, port)| {
+        format!("{{host: \"{host}\", ports: [{port}], protocol: {protocol}}}")
+    });
+    let report = (host(), pick(&PORTS)).prop_map(|(host, port)| {
+        format!("{{host: \"{host}\", ports: [{port}], mode: report, max_tunnel: 1h}}")
+    });
+    let private = (pick(&ADDRESSES), pick(&PORTS))
+        .prop_map(|(host, port)| format!("{{host: \"{host}\", ports: [{port}], private: true}}"));
+    prop_oneof![4 => plain, 2 => http, 1 => tunnel, 1 => report, 1 => private]
+}
+
+pub fn denial() -> impl Strategy<Value = String> {
+    let named = (host(), prop::option::of(pick(&PORTS))).prop_map(|(host, port)| match port {
+        Some(port) => format!("\"{host}:{port}\""),
+        None => format!("\"{host}\""),
+    });
+    let addresses = pick(&["127.0.0.0/8", "127.0.0.9", "\"[::1]\"", "{host: 127.0.0.8/31, ports: [443]}"])
+        .prop_map(str::to_owned);
+    prop_oneof![4 => named, 1 => addresses]
+}
+
+pub fn allowlist() -> impl Strategy<Value = String> {
+    let allow = prop::collection::btree_set(entry(), 0..6);
+    let deny = prop::collection::btree_set(denial(), 0..3);
+    let report = prop::bool::weighted(0.2);
+    (allow, deny, report).prop_map(|(allow, deny, report)| {
+        let list = |name: &str, entries: std::collections::BTreeSet<String>| {
+            if entries.is_empty() {
+                return format!("{name}: []\n");
+            }
+            let lines: String = entries.iter().map(|entry| format!("  - {entry}\n")).collect();
+            format!("{name}:\n{lines}")
+        };
+        let mode = if report { "mode: report\n" } else { "" };
+        format!("{mode}{}{}", list("allow", allow), list("deny", deny))
+    })
+}
+
+/// A request, with the authority as it is written.
+pub fn asked() -> impl Strategy<Value = (String, Request)> {
+    let name = (pick(&["", "x.", "X.y.", "b.", "not"]), pick(&BASES), prop::bool::weighted(0.2))
+        .prop_map(|(prefix, base, dot)| format!("{prefix}{base}{}", if dot { "." } else { "" }));
+    let host = prop_oneof![5 => name, 1 => pick(&ADDRESSES).prop_map(str::to_owned)];
+    let port = prop::option::weighted(0.8, pick(&PORTS));
+    (host, port, prop::bool::ANY, pick(&METHODS), pick(&PATHS)).prop_map(
+        |(host, port, tunnel, method, path)| {
+            let read = |port: &str| Port::parse(port).unwrap();
+            if tunnel {
+                let port = port.unwrap_or("443");
+                return (format!("{host}:{port}"), Request::tunnel(host, read(port)));
+            }
+            let authority = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+            let (method, path) = (method.to_owned(), path.to_owned());
+            (authority, Request { method, path, ..Request::plain(host, read(port.unwrap_or("80"))) })
+        },
+    )
+}
+
+pub fn policy(text: &str) -> Policy {
+    let file = FileText {
+        path: "allowlist.yaml".into(),
+        label: "allowlist.yaml".into(),
+        bytes: text.to_owned().into_bytes().into(),
+    };
+    let loaded = read(&[file], Timestamp::parse("2026-01-01").unwrap());
+    let policies = loaded.policies.unwrap_or_else(|| panic!("{text}: {:?}", loaded.files));
+    policies.common().clone()
+}
