@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | [`policy`] | what is allowed, and the reference decision | YAML, files, Envoy, clocks |
 //! | [`source`] | what is on disk, now and after each edit | YAML, policy |
-//! | [`allowlist`] | from text to policy, every mistake at its place; the last good content of each file | files, Envoy, clocks |
+//! | [`allowlist`] | from text to policies, every mistake at its place; the last good content of each file | disks, Envoy, clocks |
 //! | [`envoy`] | from policy to Envoy resources, equal to the byte on every replica | YAML, streams, versions |
 //! | [`snapshot`] | resources as frozen bytes with content-hash versions | streams, clients, policy |
 //! | [`ads`] | the xDS protocol: pure machines, and the stream that drives one | policy, how bytes were made |
@@ -39,8 +39,15 @@
 //! * **A bad edit changes nothing.** [`allowlist::Ledger`] keeps each file's last good content; at the start there is no
 //!   policy and no snapshot until every file is good, and clients are answered UNAVAILABLE, because an empty set would
 //!   delete everything they have.
-//! * **An edit changes one resource.** The listener and the cluster depend on flags only; the route table is the policy.
-//!   Envoy swaps a route table without touching a connection.
+//! * **An edit changes one resource** (and the clusters of private targets, where it adds or removes one). The listener and
+//!   the forwarding cluster depend on flags only; the route table is the policy. Envoy swaps a route table without touching a
+//!   connection.
+//! * **Order and place carry no meaning.** Rules add up, deny rules win over all of them; what is decided for a host is put
+//!   together from every rule that covers it, in [`policy::Policy::decide`] and in `envoy::domain` alike.
+//! * **A group of sidecars has one policy, one store and one version.** A sidecar is the agent that names it most closely,
+//!   which is asked once for each stream; when that changes, the stream ends.
+//! * **Time only takes away.** What a file says is kept with its ends; what is served is that at an instant
+//!   ([`policy::PolicySet::at`]), and the pipeline looks at the clock as it looks at the files.
 //! * **Versions are hashes of bytes**, and bytes are a function of the input, so replicas and restarts agree and a
 //!   sidecar that comes back is sent nothing it has.
 //! * **Nothing queues.** A response is computed when the one before it is with HTTP/2; the newest snapshot wins; resource
@@ -57,9 +64,9 @@
 //! # Follow one edit
 //!
 //! 1. [`source::Watcher`] hears of a rename or a closed file, scans, and finds different bytes.
-//! 2. `server::pipeline` gives them to the [`allowlist::Ledger`], which parses what changed and combines a
-//!    [`policy::Policy`].
-//! 3. [`envoy::compile`] makes resources of it, [`snapshot::Snapshot::new`] encodes them, sharing what is unchanged, and
+//! 2. `server::pipeline` gives them to the [`allowlist::Ledger`], which reads what changed, looks up groups and presets, runs
+//!    the self-tests and combines a [`policy::PolicySet`]: the common policy, and one for each agent.
+//! 3. For each policy that differs, [`envoy::compile`] makes resources of it, [`snapshot::Snapshot::new`] encodes them, sharing what is unchanged, and
 //!    [`snapshot::Store::publish`] wakes all streams.
 //! 4. Each stream in `ads::stream` polls its [`ads::Machine`], which compares what its client has and gives a response:
 //!    a small head, and the shared bytes. The documentation of [`ads`] follows this step from the store to the frame.

@@ -4,8 +4,8 @@ use super::proto::{ExplainResponse, Line};
 use crate::{
     allowlist::{Preset, nearest},
     policy::{
-        AnyRule, DenyReason, Explanation, HostName, NearMiss, Policy, PolicySet, Port, Question, Request,
-        Timestamp, Verdict, Via,
+        AddressGuard, AnyRule, DenyReason, Explanation, HostName, NearMiss, Policy, PolicySet, Port,
+        Question, Request, Timestamp, Verdict, Via, literal,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -91,9 +91,10 @@ fn miss<'a>(near: NearMiss<'a>, request: &Request) -> (&'a crate::policy::Rule, 
 /// What to write. Nothing where another entry would not help.
 fn addition(reason: DenyReason, request: &Request) -> Option<String> {
     let Request { host, port, via, method, path } = request;
-    let private = !host.contains('.') || host.starts_with('[');
+    let guarded = literal(host).is_some_and(|address| AddressGuard::default().refuses(address));
+    let private = !host.contains('.') || guarded;
     match reason {
-        DenyReason::NotListed if private => {
+        DenyReason::NotListed | DenyReason::PortNotListed | DenyReason::PrivateAddress if private => {
             let quoted = if host.starts_with('[') { format!("\"{host}\"") } else { host.clone() };
             Some(format!("{{host: {quoted}, ports: [{port}], private: true}}"))
         }
@@ -107,10 +108,14 @@ fn addition(reason: DenyReason, request: &Request) -> Option<String> {
     }
 }
 
+/// Two short names are always nearly alike.
+const LONG_ENOUGH: usize = 8;
+
 /// A mistyped host, in the request or in the file.
 fn similar<'a>(policy: &'a Policy, host: &str) -> Option<(&'a crate::policy::Rule, String)> {
     let named = || policy.rules().iter().filter_map(|rule| Some((rule, rule.target.name()?.as_str())));
-    let names: Vec<&str> = named().map(|(_, name)| name).filter(|name| *name != host).collect();
+    let names: Vec<&str> =
+        named().map(|(_, name)| name).filter(|name| *name != host && name.len() >= LONG_ENOUGH).collect();
     let name = nearest(host, &names)?;
     let (rule, _) = named().find(|(_, known)| *known == name)?;
     Some((rule, format!("{name} is spelled nearly like {host}")))

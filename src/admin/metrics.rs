@@ -31,6 +31,9 @@ impl Collector for StateCollector {
         gauge("allowlist_entries", "Entries in force", count(allowlist.entries))?;
         gauge("allowlist_files", "Allowlist files", count(allowlist.files.len()))?;
         gauge("allowlist_files_rejected", "Files whose newest content is not in force", count(rejected))?;
+        let restored = allowlist.files.iter().filter(|file| file.restored).count();
+        let help = "Files of which what was in force before the start is served";
+        gauge("allowlist_files_restored", help, count(restored))?;
         let applied = allowlist.applied_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         if let Some(applied) = applied {
             gauge(

@@ -6,7 +6,7 @@
 type Explanation = (&'static str, &'static str);
 
 /// Sorted by code.
-const EXPLANATIONS: [Explanation; 90] = [
+const EXPLANATIONS: [Explanation; 92] = [
     (
         "address-private",
         "Addresses of private and reserved ranges (10/8, 127/8, 169.254/16, fc00::/7 and the like) are guarded, \
@@ -262,6 +262,11 @@ const EXPLANATIONS: [Explanation; 90] = [
          entries, and an address needs none.",
     ),
     (
+        "private-metadata",
+        "The address is one of those that even `private: true` names do not lead to: link-local addresses, where cloud \
+         providers hand out credentials to whoever asks. Named by itself it is reachable.",
+    ),
+    (
         "private-wildcard",
         "`private: true` lifts the guard of private addresses for exactly one host. With a wildcard, whoever can \
          make a name below it could lead it anywhere in the private network.",
@@ -279,6 +284,11 @@ const EXPLANATIONS: [Explanation; 90] = [
          enforce still deny, and private addresses stay guarded.",
     ),
     ("test-agent", "A test can ask for an agent of these files by name."),
+    (
+        "test-expired",
+        "The test fails because an entry has expired. An edit is not kept out for that, or nothing could be edited any \
+         more once the time of an entry is over.",
+    ),
     (
         "test-failed",
         "`tests` say what must be allowed and what must be denied. They are run before each edit comes into \

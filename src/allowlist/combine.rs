@@ -80,13 +80,26 @@ fn unplaced<R>(rules: &[Placed<R>]) -> impl Iterator<Item = Arc<R>> {
     rules.iter().map(|placed| Arc::clone(&placed.rule))
 }
 
-/// The self-tests of a file that fail.
+/// The self-tests of a file that fail. One that fails only because an entry's time is over is a warning: else nothing
+/// could be edited any more once it is.
 pub(super) fn failing(file: &Resolved, set: &PolicySet, now: Timestamp) -> Vec<Diagnostic> {
     if file.tests.is_empty() {
         return Vec::new();
     }
-    let set = set.at(now);
-    file.tests.iter().filter_map(|test| fails(test, file, &set)).collect()
+    let there = set.at(now);
+    let fail = |test| {
+        let found = fails(test, file, &there)?;
+        if fails(test, file, set).is_some() {
+            return Some(found);
+        }
+        let found = Diagnostic { code: "test-expired", ..found };
+        Some(
+            found
+                .warning()
+                .help("an entry that it rests on has expired: take the test out, or renew the entry"),
+        )
+    };
+    file.tests.iter().filter_map(fail).collect()
 }
 
 fn fails(test: &Test, file: &Resolved, set: &PolicySet) -> Option<Diagnostic> {

@@ -8,7 +8,7 @@ use super::{
     resolve::{Placed, Resolved, Rules},
     section::Item,
 };
-use crate::policy::{AnyRule, Mode, Policy, PolicySet, Port, Rule, Target, Timestamp, Traffic};
+use crate::policy::{AddressGuard, AnyRule, Mode, Policy, PolicySet, Port, Rule, Target, Timestamp, Traffic};
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
@@ -99,6 +99,18 @@ fn of_rules(list: &mut List<'_>, rules: &Rules, superfluous: &mut Superfluous<'_
         }
         if matches!(by, Some(AnyRule::Deny(_))) {
             continue;
+        }
+        if let Target::Address(address) = &rule.target
+            && AddressGuard::never_meant().iter().any(|range| range.contains(address))
+        {
+            let message =
+                format!("{address} is a link-local or metadata address, where a cloud hands out credentials");
+            list.warn(
+                "private-metadata",
+                span,
+                message,
+                "take it out unless the agent is meant to have them",
+            );
         }
         if let Some((code, what)) = doubtful(&rule.target) {
             let message = format!("`{}` is {what}", rule.target);

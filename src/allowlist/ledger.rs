@@ -231,6 +231,11 @@ impl Ledger {
         }
     }
 
+    /// Whether nothing has been in force yet.
+    pub(super) const fn is_new(&self) -> bool {
+        self.policies.is_none()
+    }
+
     /// Where a file's newest content cannot be in force: what was good before the start, if that is known.
     pub(super) fn restore(&mut self, path: &Arc<str>) -> bool {
         let Some((bytes, kept)) = self.saved.get(path).zip(self.kept.get_mut(path)) else { return false };

@@ -131,4 +131,23 @@ fn a_restart_serves_what_was_good_before_and_nothing_else() {
     // What cannot be looked up falls back as well.
     let loaded = Ledger::restoring(saved()).apply(&[root(&[("a", Ok("- \"@none\""))])], now());
     assert_eq!((rules(&loaded), loaded.files[0].restored), (vec!["a:1=a.com".into()], true));
+    // So does an edit that fails a test.
+    let saved = [("a", "- a.com"), ("t", "tests: {deny: [\"https://b.com\"]}\nallow: []")];
+    let saved = saved.into_iter().map(|(path, text)| (Arc::from(path), Bytes::from(text))).collect();
+    let test = ("t", Ok("allow: []\ntests: {deny: [\"https://b.com\"]}"));
+    let loaded = Ledger::restoring(saved).apply(&[root(&[("a", Ok("- b.com")), test])], now());
+    assert_eq!((rules(&loaded), loaded.files[0].restored), (vec!["a:1=a.com".into()], true));
+    assert_eq!(codes(&loaded.files[0]), ["held-back"]);
+}
+
+#[test]
+fn the_end_of_an_entry_keeps_no_edit_out() {
+    let mut ledger = Ledger::default();
+    let test = ("t", Ok("allow: [{host: t.com, until: 2026-11-26}]\ntests: {allow: [\"https://t.com\"]}"));
+    assert!(ledger.apply(&[root(&[test])], now()).files[0].in_force);
+    let later = Timestamp::parse("2026-12-01").unwrap();
+    let loaded = ledger.apply(&[root(&[test, ("u", Ok("- u.com"))])], later);
+    assert!(loaded.files.iter().all(|file| file.in_force));
+    assert_eq!(codes(&loaded.files[0]), ["entry-expired", "test-expired"]);
+    assert_eq!(rules(&loaded).len(), 2);
 }

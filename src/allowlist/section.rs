@@ -227,7 +227,7 @@ impl Reader<'_> {
     fn protocol(&mut self, node: &Node) -> Option<Protocol> {
         match self.text(node, "http, tls or tcp")? {
             "http" => return Some(Protocol::Http),
-            "tls" | "https" => return Some(Protocol::Tls),
+            "tls" => return Some(Protocol::Tls),
             "tcp" => return Some(Protocol::Tcp),
             other => {
                 let found = format!("found `{other}`, expected http, tls or tcp");

@@ -3,7 +3,7 @@
 //! Decides only; the ledger keeps the books.
 
 use super::{
-    Diagnostic,
+    Diagnostic, Severity,
     combine::{combine, conflicts, failing},
     file::Document,
     findings::findings,
@@ -30,21 +30,38 @@ pub(super) struct Outcome {
 
 pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
     let mut rejected = ByPath::new();
-    let (resolved, stale) = loop {
-        match attempt(ledger, &rejected) {
-            Ok(done) => break done,
+    loop {
+        let (resolved, stale) = match attempt(ledger, &rejected) {
+            Ok(done) => done,
             Err(more) => {
                 for path in more.keys() {
                     ledger.restore(path);
                 }
                 rejected.extend(more);
+                continue;
+            }
+        };
+        let outcome = together(ledger, resolved, now);
+        // At the start, files that fail a test fall back on what was in force before it.
+        if outcome.policies.is_none() && ledger.is_new() {
+            let restored: Vec<_> = outcome.rejected.iter().filter(|(path, _)| ledger.restore(path)).collect();
+            if !restored.is_empty() {
+                let errors = restored.into_iter().map(|(path, found)| (Arc::clone(path), found.clone()));
+                rejected.extend(errors);
+                continue;
             }
         }
-    };
-    for (path, found) in stale {
-        rejected.entry(path).or_insert(found);
+        for (path, found) in stale {
+            rejected.entry(path).or_insert(found);
+        }
+        let mut all = outcome.rejected;
+        all.extend(rejected);
+        return Outcome { rejected: all, ..outcome };
     }
-    let ledger = &*ledger;
+}
+
+/// Puts the rules of all files together, and tests the result.
+fn together(ledger: &Ledger, resolved: ByPath<Resolved>, now: Timestamp) -> Outcome {
     let files: Vec<(&Arc<str>, &Resolved)> = ledger
         .kept
         .iter()
@@ -52,12 +69,10 @@ pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
         .collect();
     let all: Vec<&Resolved> = files.iter().map(|(_, file)| *file).collect();
     let set = combine(&all);
-    let failing: Vec<(&Arc<str>, Vec<Diagnostic>)> = files
-        .iter()
-        .map(|(path, file)| (*path, failing(file, &set, now)))
-        .filter(|(_, found)| !found.is_empty())
-        .collect();
-    if let Some((_, first)) = failing.first() {
+    let tested = files.iter().map(|(path, file)| (Arc::clone(path), failing(file, &set, now)));
+    let (failing, expired): (ByPath<_>, ByPath<_>) =
+        tested.partition(|(_, found)| found.iter().any(|one| one.severity == Severity::Error));
+    if let Some(first) = failing.values().next() {
         let place = first.first().map(Diagnostic::place).unwrap_or_default();
         let held = |path: &Arc<str>| {
             let message = format!("not applied, because a test fails: {place}");
@@ -65,19 +80,17 @@ pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
             vec![found.help("mend the entry or the test; until then all files stay as they were")]
         };
         let pending = ledger.kept.iter().filter(|(_, kept)| kept.pending.is_some());
-        let pending: Vec<_> = pending.map(|(path, _)| (Arc::clone(path), held(path))).collect();
-        let failing: ByPath<_> = failing.into_iter().map(|(path, found)| (Arc::clone(path), found)).collect();
-        for (path, found) in pending {
-            if !failing.contains_key(&path) {
-                rejected.entry(path).or_insert(found);
-            }
-        }
+        let mut rejected: ByPath<_> = pending.map(|(path, _)| (Arc::clone(path), held(path))).collect();
         rejected.extend(failing);
         return Outcome { policies: None, resolved: ByPath::new(), rejected, findings: ByPath::new() };
     }
     let found = findings(&all, &set.at(now), now);
-    let findings = files.iter().map(|(path, _)| Arc::clone(path)).zip(found).collect();
-    Outcome { policies: Some(set), resolved, rejected, findings }
+    let mut findings: ByPath<Vec<Diagnostic>> =
+        files.iter().map(|(path, _)| Arc::clone(path)).zip(found).collect();
+    for (path, found) in expired {
+        findings.entry(path).or_default().extend(found);
+    }
+    Outcome { policies: Some(set), resolved, rejected: ByPath::new(), findings }
 }
 
 /// The newest content of a file, unless that is out of the question.

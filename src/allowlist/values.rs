@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use std::time::Duration;
 
 /// Longest `max_tunnel`.
-const MAX_TUNNEL: Duration = Duration::from_secs(366 * 24 * 3600);
+const MAX_TUNNEL: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What a value may be written in.
 const QUOTES: [char; 2] = ['\u{22}', '\u{27}'];
 /// Longest text for people.

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 /// Flags of `bootstrap`.
 #[derive(Debug, Args)]
 pub struct BootstrapArgs {
-    /// The sidecar's name in logs and status.
+    /// The sidecar's name in logs and status, by which agents can be matched.
     #[arg(long, value_name = "ID")]
     pub node_id: String,
-    /// Envoy's node.cluster: a label in the status. It changes nothing that the sidecar may reach.
+    /// Envoy's node.cluster, by which agents can be matched.
     #[arg(long, value_name = "NAME", default_value = "agents")]
     pub node_cluster: String,
     /// Where the control plane is: HOST:PORT or unix:PATH.

@@ -2,6 +2,7 @@
 
 use super::{FAILED, FINDINGS};
 use crate::{
+    allowlist::{OneLine, Severity},
     cli::DiffArgs,
     policy::{Change, Policy, PolicySet, Timestamp, Widening},
     server,
@@ -12,11 +13,16 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, ti
 pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     let now = Timestamp::of(SystemTime::now());
     let read = |path: &PathBuf| {
-        let policies = server::read(std::slice::from_ref(path)).policies;
-        if policies.is_none() {
-            eprintln!("exeat: {} is not valid; exeat check says what is wrong", path.display());
+        let loaded = server::read(std::slice::from_ref(path));
+        if loaded.policies.is_none() {
+            let errors = loaded.files.iter().flat_map(|file| &file.diagnostics);
+            let first = errors
+                .into_iter()
+                .find(|found| found.severity == Severity::Error)
+                .map(|found| OneLine(found).to_string());
+            eprintln!("exeat: {} is not valid: {}", path.display(), first.unwrap_or_default());
         }
-        policies.map(|policies| policies.at(now))
+        loaded.policies.map(|policies| policies.at(now))
     };
     let (Some(old), Some(new)) = (read(&args.old), read(&args.new)) else {
         return Ok(ExitCode::from(FAILED));

@@ -1,6 +1,6 @@
 //! `exeat dump`: the Envoy resources that the allowlists become.
 
-use super::{FAILED, asking, connect, why::no_agent, words};
+use super::{FAILED, asking, connect, print, why::no_agent, words};
 use crate::{
     admin::proto::DumpRequest,
     allowlist::to_yaml,
@@ -50,8 +50,7 @@ pub(super) fn dump(args: &DumpArgs) -> anyhow::Result<ExitCode> {
     }
     let all = Value::Array(all);
     match args.format {
-        DumpFormat::Json => println!("{}", serde_json::to_string_pretty(&all)?),
-        DumpFormat::Yaml => print!("{}", to_yaml(&all).context("cannot write YAML")?),
+        DumpFormat::Json => print(&(serde_json::to_string_pretty(&all)? + "\n")),
+        DumpFormat::Yaml => print(&to_yaml(&all).context("cannot write YAML")?),
     }
-    Ok(ExitCode::SUCCESS)
 }

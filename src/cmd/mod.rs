@@ -5,10 +5,10 @@ mod bootstrap;
 mod check;
 mod diff;
 mod dump;
-mod print;
 mod proxy_env;
 mod run;
 mod serve;
+mod shipped;
 mod status;
 mod wait;
 mod why;
@@ -19,7 +19,11 @@ use crate::{
     telemetry,
 };
 use anyhow::{Context, anyhow};
-use std::{net::SocketAddr, process::ExitCode};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+};
 use tonic::transport::{Channel, Endpoint};
 
 /// Something was found, or did not come true.
@@ -37,10 +41,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Dump(args) => dump::dump(&args),
-        Command::Presets(args) => print::presets_command(&args),
-        Command::Env(args) => print::env(&args),
-        Command::Schema(_) => print::schema(),
-        Command::Completions(args) => print::completions(&args),
+        Command::Presets(args) => shipped::presets_command(&args),
+        Command::Env(args) => shipped::env(&args),
+        Command::Schema(_) => shipped::schema(),
+        Command::Completions(args) => shipped::completions(&args),
         Command::Bootstrap(args) => bootstrap::print(args),
         Command::Status(args) => asking(status::status(&args)),
         Command::Wait(args) => asking(wait::wait(&args)),
@@ -56,6 +60,14 @@ fn asking<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
+/// Writes to standard output, whose reader may have seen enough.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        result => Ok(result.map(|()| ExitCode::SUCCESS)?),
+    }
+}
+
 /// A gRPC status in its own words alone.
 fn words(error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<tonic::Status>() {
@@ -66,7 +78,7 @@ fn words(error: anyhow::Error) -> anyhow::Error {
 
 async fn connect(admin: SocketAddr) -> anyhow::Result<AdminClient<Channel>> {
     let channel = Endpoint::from_shared(format!("http://{admin}"))?.connect().await.with_context(|| {
-        format!("no control plane answers on {admin} (--admin says where its --admin-listen is)")
+        format!("no control plane answers on {admin}, where its --admin-listen should be")
     })?;
     Ok(AdminClient::new(channel).max_decoding_message_size(usize::MAX))
 }

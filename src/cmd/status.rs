@@ -43,7 +43,11 @@ fn text(status: &StatusResponse) -> String {
         format!("exeat {exeat_version} serves nothing yet: no allowlist was valid so far\n")
     };
     for file in files {
-        let state = if file.in_force { "in force" } else { "NOT in force; what it allowed before is" };
+        let state = match (file.in_force, file.restored) {
+            (true, _) => "in force",
+            (false, true) => "NOT in force; what was in force before the start is (--state-dir)",
+            (false, false) => "NOT in force; what it allowed before is",
+        };
         let _ = writeln!(text, "  {}: {state}", file.path);
         for diagnostic in &file.diagnostics {
             let _ = writeln!(text, "    {diagnostic}");
@@ -54,7 +58,7 @@ fn text(status: &StatusResponse) -> String {
         text.push_str("no sidecar is connected\n");
         return text;
     }
-    let title = ["NODE", "ENVOY", "AGENT", "GROUP", "PEER", "CONNECTED", "STATE"].map(str::to_owned);
+    let title = ["NODE", "ENVOY", "IDENTITY", "AGENT", "PEER", "CONNECTED", "STATE"].map(str::to_owned);
     let all: Vec<&[String; 7]> = std::iter::once(&title).chain(&rows).collect();
     let mut widths = [0; 7];
     for row in &all {
@@ -75,8 +79,8 @@ fn row(sidecar: &Sidecar) -> [String; 7] {
     let same = if identity == node_id { "-" } else { identity.as_str() };
     let version = if envoy_version.is_empty() { "-" } else { envoy_version };
     let cells = [node_id.as_str(), version, same, group, peer, connected_at];
-    let [node, envoy, agent, group, peer, connected] = cells.map(str::to_owned);
-    [node, envoy, agent, group, peer, connected, state(sidecar)]
+    let [node, envoy, identity, agent, peer, connected] = cells.map(str::to_owned);
+    [node, envoy, identity, agent, peer, connected, state(sidecar)]
 }
 
 /// In sync, or why not.
@@ -142,7 +146,7 @@ mod tests {
         assert_eq!(
             text(&status),
             "exeat 1 serves 2 entries, version v\n\
-             NODE    ENVOY   AGENT          GROUP   PEER  CONNECTED             STATE\n\
+             NODE    ENVOY   IDENTITY       AGENT   PEER  CONNECTED             STATE\n\
              a       1.40.0  spiffe://td/a  common  unix  2026-11-24T00:00:00Z  in sync\n\
              longer  1.40.0  spiffe://td/a  common  unix  2026-11-24T00:00:00Z  2 edits behind\n\
              c       1.40.0  spiffe://td/a  common  unix  2026-11-24T00:00:00Z  rejected rds: bad domain (see allowlist.yaml:3)\n"

@@ -6,7 +6,7 @@ use super::{
     dns,
     profile::Profile,
 };
-use crate::policy::{Mode, Policy, Port, Target};
+use crate::policy::{AddressGuard, Mode, Policy, Port, Target};
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -40,27 +40,11 @@ use envoy_types::pb::{
 };
 use ipnet::IpNet;
 use prost::Name;
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use std::collections::BTreeMap;
 
 /// The cluster of a private target.
 pub(super) fn name(host: &str, port: Port) -> String {
     format!("private/{host}:{port}")
-}
-
-/// Addresses that even a private name leads to only if its entry names them: cloud metadata, link-local, multicast.
-fn never_meant() -> Vec<IpNet> {
-    let v4 = [([0, 0, 0, 0], 8), ([168, 63, 129, 16], 32), ([169, 254, 0, 0], 16), ([224, 0, 0, 0], 3)];
-    let v6 = [
-        ([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
-        ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
-        ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
-    ];
-    let v4 = v4.into_iter().filter_map(|(octets, bits)| IpNet::new(Ipv4Addr::from(octets).into(), bits).ok());
-    let v6 = v6.into_iter().filter_map(|(parts, bits)| IpNet::new(Ipv6Addr::from(parts).into(), bits).ok());
-    v4.chain(v6).collect()
 }
 
 /// One target, with all its entries.
@@ -153,7 +137,7 @@ fn resolving(profile: &Profile) -> ClusterDiscoveryType {
 fn guarded(addresses: Option<&[IpNet]>) -> HttpProtocolOptions {
     let (action, ranges) = match addresses {
         Some(addresses) => (Action::Allow, addresses.to_vec()),
-        None => (Action::Deny, never_meant()),
+        None => (Action::Deny, AddressGuard::never_meant()),
     };
     let matcher = |range: &IpNet| {
         let matcher = UpstreamIpPortMatcher {

@@ -1,7 +1,9 @@
 //! The reference decision: what Envoy must answer. `tests/it/oracle.rs` compares the two on the real thing.
 
-use super::{AnyRule, DenyReason, DenyRule, Mode, Policy, Port, Rule, target::Closeness};
-use std::cmp::Reverse;
+use super::{
+    AddressGuard, AnyRule, DenyReason, DenyRule, Mode, Policy, Port, Rule, literal, target::Closeness,
+};
+use std::{cmp::Reverse, sync::LazyLock};
 
 /// How a request asks for its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +148,15 @@ impl Policy {
         if self.mode == Mode::Report && request.via == Via::PlainHttp && request.port == Port::HTTPS {
             let rule = naming.map(|rule| AnyRule::Allow(rule));
             return Verdict::Deny { reason: DenyReason::NotTls, rule };
+        }
+        // Report mode leaves the guard of addresses on. A literal shows where it leads; what a server lifts is not known.
+        static GUARD: LazyLock<AddressGuard> = LazyLock::new(AddressGuard::default);
+        if self.mode == Mode::Report
+            && literal(host).is_some_and(|address| GUARD.refuses(address))
+            && !(naming.is_none() && host.starts_with('['))
+        {
+            let rule = naming.map(|rule| AnyRule::Allow(rule));
+            return Verdict::Deny { reason: DenyReason::PrivateAddress, rule };
         }
         match naming {
             Some(rule) => self.refusal(DenyReason::PortNotListed, Some(AnyRule::Allow(rule))),

@@ -17,6 +17,8 @@ pub struct PolicyDiff {
     pub opens: bool,
     /// Whether something may not pass any more that did.
     pub closes: bool,
+    /// What makes more possible than a host by its name, sorted.
+    pub widening: Vec<(String, Widening)>,
 }
 
 impl PolicyDiff {
@@ -35,6 +37,7 @@ impl PolicyDiff {
         let mut removed = without(&allowed, &now_allowed);
         let (closed, opened) = (without(&now_denied, &denied), without(&denied, &now_denied));
         let mode = (old.mode(), new.mode());
+        let widening = widening(new, &added, &opened, old.mode() < new.mode());
         let opens = !added.is_empty() || !opened.is_empty() || mode.0 < mode.1;
         let closes = !removed.is_empty() || !closed.is_empty() || mode.0 > mode.1;
         added.extend(closed);
@@ -43,7 +46,7 @@ impl PolicyDiff {
             added.push(format!("mode: {}", mode.1.as_str()));
             removed.push(format!("mode: {}", mode.0.as_str()));
         }
-        Self { added, removed, opens, closes }
+        Self { added, removed, opens, closes, widening }
     }
 
     /// Whether nothing changes.
@@ -51,6 +54,29 @@ impl PolicyDiff {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
     }
+}
+
+fn widening(new: &Policy, added: &[String], opened: &[String], report: bool) -> Vec<(String, Widening)> {
+    let mut found: Vec<(String, Widening)> = Vec::new();
+    if !added.is_empty() {
+        let wide = new.rules().iter().filter_map(|rule| Some((rule.spelling(), of_rule(rule)?)));
+        found.extend(wide.filter(|(spelling, _)| added.binary_search(spelling).is_ok()));
+    }
+    found.extend(opened.iter().map(|spelling| (spelling.clone(), Widening::DenyRemoved)));
+    if report {
+        found.push(("mode: report".to_owned(), Widening::ReportMode));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// How a rule that is new widens a policy.
+fn of_rule(rule: &Rule) -> Option<Widening> {
+    if rule.grant.private.is_some() {
+        return Some(Widening::Private);
+    }
+    rule.target.is_wide().then_some(Widening::Wildcard)
 }
 
 fn spellings(rules: &[std::sync::Arc<Rule>]) -> BTreeSet<String> {
@@ -143,12 +169,7 @@ impl Policy {
             });
         }
         for rule in missing(new, self) {
-            let widening = if rule.grant.private.is_some() {
-                Some(Widening::Private)
-            } else {
-                rule.target.is_wide().then_some(Widening::Wildcard)
-            };
-            changes.push(opens(AnyRule::Allow(rule), widening));
+            changes.push(opens(AnyRule::Allow(rule), of_rule(rule)));
         }
         for rule in missing_denials(self, new) {
             changes.push(opens(AnyRule::Deny(rule), Some(Widening::DenyRemoved)));

@@ -1,7 +1,7 @@
 //! Addresses that no allowed name may lead to.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The address ranges that are refused wherever a name is resolved: private networks, loopback, link-local with
 /// cloud metadata, multicast, and the IPv6 forms that carry IPv4 addresses inside.
@@ -54,6 +54,27 @@ impl AddressGuard {
         ([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
         ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
     ];
+
+    /// Addresses that even a private target has to name to lead to: cloud metadata, link-local, multicast, and the
+    /// reserved ends.
+    #[must_use]
+    pub fn never_meant() -> Vec<IpNet> {
+        let v4 = [([0, 0, 0, 0], 8), ([168, 63, 129, 16], 32), ([169, 254, 0, 0], 16), ([224, 0, 0, 0], 3)];
+        let v6 = [
+            ([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
+            ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+            ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
+        ];
+        let v4 = v4.into_iter().filter_map(|(octets, bits)| Ipv4Net::new(octets.into(), bits).ok());
+        let v6 = v6.into_iter().filter_map(|(parts, bits)| Ipv6Net::new(parts.into(), bits).ok());
+        v4.map(IpNet::from).chain(v6.map(IpNet::from)).collect()
+    }
+
+    /// Whether an address is in a refused range.
+    #[must_use]
+    pub fn refuses(&self, address: IpAddr) -> bool {
+        self.refused.iter().any(|range| range.contains(&address))
+    }
 
     /// The whole table, less the lifted ranges. A lifted range that lies inside a refused one opens just itself: the
     /// rest of the refused range is split around it.
@@ -111,11 +132,8 @@ fn without(range: IpNet, lifted: &[IpNet]) -> Vec<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
-
     fn refuses(guard: &AddressGuard, address: &str) -> bool {
-        let address: IpAddr = address.parse().unwrap();
-        guard.refused().iter().any(|range| range.contains(&address))
+        guard.refuses(address.parse().unwrap())
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl DenyReason {
             }
             Self::PathNotAllowed => "the host is listed, this path is not",
             Self::NotTls => {
-                "this port takes TLS through CONNECT; use an https:// URL, or list a port for plain HTTP"
+                "this port takes tunnels (CONNECT) only, as for TLS; use an https:// URL, or list a port for plain HTTP"
             }
             Self::HttpsNeedsConnect => {
                 "the client must send CONNECT for https:// URLs instead of the URL itself"

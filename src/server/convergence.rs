@@ -44,7 +44,7 @@ impl Changes {
     }
 
     /// What is worth telling: what agents inherit is told once.
-    fn told(&self) -> impl Iterator<Item = (&Arc<str>, &PolicyDiff)> {
+    pub(super) fn told(&self) -> impl Iterator<Item = (&Arc<str>, &PolicyDiff)> {
         let common = self.0.iter().find(|(group, _)| **group == *COMMON).map(|(_, change)| change);
         self.0
             .iter()

@@ -27,6 +27,9 @@ use tokio::sync::watch;
 /// How often the clock is compared with the ends of entries: it may jump.
 const CLOCK_TICK: Duration = Duration::from_secs(1);
 
+/// Entries of one edit that are named because they make much possible.
+const MOST_WIDENINGS: usize = 8;
+
 /// Follows the files, and the clock.
 #[derive(Debug)]
 pub(super) struct Pipeline {
@@ -187,6 +190,9 @@ impl Core {
             trackings.extend(change.1);
             edit.change.add(&group, change.0);
         }
+        if !first {
+            edit.change.told().for_each(|(group, change)| warn_of_widening(group, change));
+        }
         self.outlets.groups.set_policies(Arc::clone(&policies));
         self.outlets.policies.send_replace(Some(Arc::clone(&policies)));
         self.in_force = Some((policies, now));
@@ -297,6 +303,17 @@ impl Core {
                 tracing::warn!(%path, line, column, code, help, "{}", OneLine(found));
             }
         }
+    }
+}
+
+/// An edit that makes more possible than hosts by their names is worth a second look, whoever made it.
+fn warn_of_widening(group: &str, change: &PolicyDiff) {
+    for (entry, widening) in change.widening.iter().take(MOST_WIDENINGS) {
+        let what = widening.as_str();
+        tracing::warn!(%entry, widening = what, group, "look twice at {entry}, which is new: {what}");
+    }
+    if let Some(more) = change.widening.len().checked_sub(MOST_WIDENINGS).filter(|more| *more > 0) {
+        tracing::warn!(group, "look twice at {more} more entries like these");
     }
 }
 

@@ -59,7 +59,10 @@ fn a_script_is_told_why_an_edit_is_not_live() {
     let nobody = finish(exeat().args(["wait", "--live", "--admin", "127.0.0.1:1"]));
     let (exit, _, err) = texts(nobody);
     assert_eq!(exit, Some(2));
-    assert!(err.contains("no control plane answers on 127.0.0.1:1 (--admin says"), "{err}");
+    assert!(
+        err.contains("no control plane answers on 127.0.0.1:1, where its --admin-listen should be"),
+        "{err}"
+    );
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! Commands that print what is shipped: presets, the schema, completions, and proxy variables.
 
-use super::proxy_env;
+use super::{print, proxy_env};
 use crate::{
     allowlist::{PRESETS_VERSION, Preset, nearest, presets},
     cli::{Cli, CompletionsArgs, EnvArgs, EnvFormat, PresetsArgs, PresetsCommand},
 };
 use anyhow::bail;
 use clap::CommandFactory;
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 /// For editors; also in the repository.
 const SCHEMA: &str = include_str!("../../deploy/allowlist.schema.json");
@@ -57,12 +54,4 @@ pub(super) fn env(args: &EnvArgs) -> anyhow::Result<ExitCode> {
         });
     }
     print(&text)
-}
-
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        result => Ok(result.map(|()| ExitCode::SUCCESS)?),
-    }
 }
