@@ -46,7 +46,7 @@ fn text(entries: usize, edit: usize) -> String {
 fn found(text: &str) -> [Found; 1] {
     let content = Ok(text.as_bytes().to_vec().into());
     let file = FoundFile { path: "allowlist.yaml".into(), label: "allowlist.yaml".into(), content };
-    [Found { path: "allowlist.yaml".into(), files: Ok(vec![file]) }]
+    [Found { path: "allowlist.yaml".into(), included: false, files: Ok(vec![file]) }]
 }
 
 /// Resident memory now and at its peak, in KiB.

@@ -65,7 +65,8 @@ impl Joined {
             }
         }
         while let Poll::Ready(change) = Pin::new(&mut self.changes).poll_next(context) {
-            let change = change.ok_or_else(|| Status::unavailable(SHUTDOWN))?;
+            // The group is gone, or the server ends.
+            let change = change.ok_or_else(|| Status::unavailable(MOVED))?;
             // R-L9: an empty set would make a reconnecting Envoy delete everything.
             self.published = change.ok_or_else(|| Status::unavailable(NOTHING_YET))?;
             new = true;

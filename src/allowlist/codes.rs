@@ -6,7 +6,7 @@
 type Explanation = (&'static str, &'static str);
 
 /// Sorted by code.
-const EXPLANATIONS: [Explanation; 92] = [
+const EXPLANATIONS: [Explanation; 93] = [
     (
         "address-private",
         "Addresses of private and reserved ranges (10/8, 127/8, 169.254/16, fc00::/7 and the like) are guarded, \
@@ -95,6 +95,11 @@ const EXPLANATIONS: [Explanation; 92] = [
          and not deeper than eight.",
     ),
     ("group-duplicate", "All files share their groups, so each name stands for one."),
+    (
+        "group-in-use",
+        "Other files use a group that this edit takes away or changes so that it does not fit any more. They would lose \
+         what it stands for.",
+    ),
     (
         "group-unknown",
         "`@name` stands for the entries of a group, which is defined below `groups:` in one of the files.",

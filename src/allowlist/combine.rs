@@ -7,7 +7,7 @@ use super::{
     diagnostic::Diagnostic,
     resolve::{Placed, Resolved, ResolvedAgent, Rules},
 };
-use crate::policy::{Agent, DenyRule, Mode, Policy, PolicySet, Rule, Timestamp, Verdict};
+use crate::policy::{Agent, DenyRule, Mode, Policy, PolicySet, Rule, Verdict};
 use std::sync::Arc;
 
 /// What keeps a file from being added to others.
@@ -58,17 +58,28 @@ pub(super) fn combine(files: &[&Resolved]) -> PolicySet {
     let allow = common(|file| &file.common).flat_map(|rules| unplaced(&rules.allow)).collect::<Vec<_>>();
     let deny = common(|file| &file.common).flat_map(|rules| unplaced(&rules.deny)).collect::<Vec<_>>();
     let agents = files.iter().flat_map(|file| &file.agents).map(|agent| {
-        let mut own: Vec<Arc<Rule>> = unplaced(&agent.rules.allow).collect();
+        let mode = agent.mode.unwrap_or(mode);
+        let mut all: Vec<Arc<Rule>> = unplaced(&agent.rules.allow).collect();
         let mut denied: Vec<Arc<DenyRule>> = unplaced(&agent.rules.deny).collect();
+        let own = Policy::with(all.clone(), denied.clone(), mode);
         if agent.inherit {
-            own.extend(allow.iter().cloned());
+            all.extend(allow.iter().cloned());
         }
-        // What everybody is denied no agent is allowed, whatever it inherits.
-        denied.extend(deny.iter().cloned());
+        // What everybody is denied no agent is allowed, whatever it inherits; on trial only where the agent is, too.
+        let earnest = agent.mode == Some(Mode::Enforce);
+        denied.extend(deny.iter().map(|rule| {
+            let rule = Arc::clone(rule);
+            if earnest && rule.mode == Mode::Report {
+                return Arc::new(DenyRule { mode: Mode::Enforce, ..DenyRule::clone(&rule) });
+            }
+            rule
+        }));
         Agent {
             name: Arc::clone(&agent.name),
             selector: agent.selector.clone(),
-            policy: Policy::with(own, denied, agent.mode.unwrap_or(mode)),
+            own,
+            inherit: agent.inherit,
+            policy: Policy::with(all, denied, mode),
             origin: agent.origin.clone(),
         }
     });
@@ -80,15 +91,11 @@ fn unplaced<R>(rules: &[Placed<R>]) -> impl Iterator<Item = Arc<R>> {
     rules.iter().map(|placed| Arc::clone(&placed.rule))
 }
 
-/// The self-tests of a file that fail. One that fails only because an entry's time is over is a warning: else nothing
+/// The self-tests of a file that fail with what is there of a set of policies. One that fails only because an entry's time is over is a warning: else nothing
 /// could be edited any more once it is.
-pub(super) fn failing(file: &Resolved, set: &PolicySet, now: Timestamp) -> Vec<Diagnostic> {
-    if file.tests.is_empty() {
-        return Vec::new();
-    }
-    let there = set.at(now);
+pub(super) fn failing(file: &Resolved, set: &PolicySet, there: &PolicySet) -> Vec<Diagnostic> {
     let fail = |test| {
-        let found = fails(test, file, &there)?;
+        let found = fails(test, file, there)?;
         if fails(test, file, set).is_some() {
             return Some(found);
         }

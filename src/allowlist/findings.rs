@@ -8,7 +8,10 @@ use super::{
     resolve::{Placed, Resolved, Rules},
     section::Item,
 };
-use crate::policy::{AddressGuard, AnyRule, Mode, Policy, PolicySet, Port, Rule, Target, Timestamp, Traffic};
+use crate::policy::{
+    AddressGuard, AnyRule, Mode, PolicySet, Port, Rule, Target, Timestamp, Traffic, overlaps,
+};
+use ipnet::IpNet;
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
@@ -19,32 +22,28 @@ const SOON_DAYS: i64 = 7;
 
 /// The findings of each file, in the order of `files`.
 pub(super) fn findings(files: &[&Resolved], set: &PolicySet, now: Timestamp) -> Vec<Vec<Diagnostic>> {
-    let mut superfluous = superfluous(set, now);
+    let mut superfluous = superfluous(set);
     files.iter().map(|file| of_file(file, &mut superfluous, set, now)).collect()
 }
 
 /// Rules that change nothing, by their address in memory, with the rule that makes them so.
 type Superfluous<'a> = BTreeMap<*const Rule, AnyRule<'a>>;
 
-fn superfluous(set: &PolicySet, now: Timestamp) -> Superfluous<'_> {
-    let mut found = Superfluous::new();
-    for (agent, policy) in set.policies() {
-        let is_there = |rule: &Rule| rule.until.is_none_or(|until| now < until);
-        for (rule, by) in policy.redundant() {
-            // An agent's own entries only: the common ones have been looked at.
-            let own = agent.is_none() || is_own(rule, set.common());
-            if own && is_there(rule) {
-                found.insert(std::ptr::from_ref(rule), by);
+fn superfluous(set: &PolicySet) -> Superfluous<'_> {
+    let common = set.common().index();
+    let mut found: Superfluous<'_> =
+        common.redundant(set.common()).into_iter().map(|(rule, by)| (std::ptr::from_ref(rule), by)).collect();
+    for agent in set.agents() {
+        // Its own entries, against themselves and against what it inherits.
+        let own = agent.own.index();
+        for rule in agent.own.rules() {
+            let inherited = || common.by(rule).filter(|by| agent.inherit || matches!(by, AnyRule::Deny(_)));
+            if let Some(by) = own.by(rule).or_else(inherited) {
+                found.insert(Arc::as_ptr(rule), by);
             }
         }
     }
     found
-}
-
-fn is_own(rule: &Rule, common: &Policy) -> bool {
-    let at = common.rules().partition_point(|other| other.origin < rule.origin);
-    let same = common.rules().iter().skip(at).take_while(|other| other.origin == rule.origin);
-    !same.into_iter().any(|other| std::ptr::eq(Arc::as_ptr(other), rule))
 }
 
 fn of_file(
@@ -64,10 +63,11 @@ fn of_file(
     }
     of_rules(&mut list, &file.common, superfluous, now);
     let report = file.mode.as_ref().is_some_and(|(mode, _)| *mode == Mode::Report);
-    harmless(&mut list, &file.common, report);
+    harmless(&mut list, &file.common, report, set.common().mode() == Mode::Report);
     for agent in &file.agents {
         of_rules(&mut list, &agent.rules, superfluous, now);
-        harmless(&mut list, &agent.rules, agent.mode.map_or(report, |mode| mode == Mode::Report));
+        let mode = |otherwise| agent.mode.map_or(otherwise, |mode| mode == Mode::Report);
+        harmless(&mut list, &agent.rules, mode(report), mode(set.common().mode() == Mode::Report));
         let nothing = set.policy(Some(&agent.name)).is_some_and(|policy| policy.rules().is_empty());
         if nothing {
             let message = format!("agent `{}` may reach nothing", agent.name);
@@ -100,11 +100,9 @@ fn of_rules(list: &mut List<'_>, rules: &Rules, superfluous: &mut Superfluous<'_
         if matches!(by, Some(AnyRule::Deny(_))) {
             continue;
         }
-        if let Target::Address(address) = &rule.target
-            && AddressGuard::never_meant().iter().any(|range| range.contains(address))
-        {
+        if let Some(range) = metadata(rule) {
             let message =
-                format!("{address} is a link-local or metadata address, where a cloud hands out credentials");
+                format!("{range} has link-local or metadata addresses, where a cloud hands out credentials");
             list.warn(
                 "private-metadata",
                 span,
@@ -132,6 +130,16 @@ fn of_rules(list: &mut List<'_>, rules: &Rules, superfluous: &mut Superfluous<'_
             expiry(list, rule.until, span, now);
         }
     }
+}
+
+/// The addresses of an entry among which are such that no private name leads to by itself.
+fn metadata(rule: &Rule) -> Option<IpNet> {
+    let never = AddressGuard::never_meant();
+    let own = match &rule.target {
+        Target::Address(address) => vec![IpNet::from(*address)],
+        Target::Host(_) | Target::Range(_) => rule.grant.private.as_ref()?.addresses.clone(),
+    };
+    own.into_iter().find(|range| never.iter().any(|other| overlaps(other, range)))
 }
 
 fn expiry(list: &mut List<'_>, until: Option<Timestamp>, span: &Span, now: Timestamp) {
@@ -166,12 +174,9 @@ fn overlap(list: &mut List<'_>, rule: &Rule, by: AnyRule<'_>, span: &Span) {
 }
 
 /// Entries that do nothing because everything passes anyway.
-fn harmless(list: &mut List<'_>, rules: &Rules, report: bool) {
-    if !report {
-        return;
-    }
+fn harmless(list: &mut List<'_>, rules: &Rules, file: bool, all: bool) {
     for Placed { rule, span } in &rules.deny {
-        let Some(span) = span else { continue };
+        let Some(span) = span.as_ref().filter(|_| file) else { continue };
         let message = format!("report mode lets `{}` pass and only flags it", rule.target);
         list.warn(
             "report-harmless",
@@ -181,7 +186,7 @@ fn harmless(list: &mut List<'_>, rules: &Rules, report: bool) {
         );
     }
     for Placed { rule, span } in &rules.allow {
-        let Some(span) = span.as_ref().filter(|_| rule.grant.mode == Mode::Report) else { continue };
+        let Some(span) = span.as_ref().filter(|_| all && rule.grant.mode == Mode::Report) else { continue };
         let message =
             format!("`mode: report` of `{}` does nothing here: everything is only reported", rule.target);
         list.warn("report-harmless", span, message, "take it out of the entry, or out of the file");

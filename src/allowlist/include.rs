@@ -2,14 +2,18 @@
 //!
 //! Knows nothing of the disk: it names patterns, and is told what they lead to.
 
-use super::{diagnostic::Diagnostic, file::Document, ledger::Kept};
+use super::{
+    diagnostic::Diagnostic,
+    file::{Document, Named},
+    ledger::Kept,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 /// Deepest chain of includes.
-const MAX_DEPTH: usize = 4;
+pub const MAX_INCLUDES: usize = 4;
 
 /// Files that a file includes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,93 +35,94 @@ impl Include {
     }
 }
 
-fn newest(kept: &Kept) -> Option<&Document> {
-    kept.pending.as_ref().or(kept.document.as_ref())
-}
-
-fn of<'a>(path: &'a Arc<str>, document: &'a Document) -> impl Iterator<Item = Include> + 'a {
-    let include =
-        |named: &super::file::Named| Include { from: Arc::clone(path), pattern: named.name.clone() };
-    document.includes.iter().map(include)
-}
-
-/// How far each file is from those that the operator named.
-fn depths(kept: &BTreeMap<Arc<str>, Kept>) -> BTreeMap<&Arc<str>, usize> {
-    let all: BTreeSet<String> = kept
+fn of<'a>(path: &'a Arc<str>, document: &'a Document) -> impl Iterator<Item = (&'a Named, Include)> + 'a {
+    document
+        .includes
         .iter()
-        .filter_map(|(path, kept)| Some((path, newest(kept)?)))
-        .flat_map(|(path, document)| of(path, document).map(|include| include.path()))
-        .collect();
-    let named = |kept: &Kept| kept.roots.iter().any(|root| !all.contains(&**root));
-    let mut depths: BTreeMap<&Arc<str>, usize> =
-        kept.iter().filter(|(_, kept)| named(kept)).map(|(path, _)| (path, 0)).collect();
-    for depth in 0..=MAX_DEPTH {
-        let here: Vec<_> = depths.iter().filter(|(_, at)| **at == depth).map(|(path, _)| *path).collect();
-        for path in here {
-            let Some(document) = kept.get(path).and_then(newest) else { continue };
-            for include in of(path, document) {
-                let root = include.path();
-                for (other, _) in kept.iter().filter(|(_, kept)| kept.roots.contains(root.as_str())) {
-                    depths.entry(other).or_insert(depth + 1);
+        .map(|named| (named, Include { from: Arc::clone(path), pattern: named.name.clone() }))
+}
+
+/// What there is to look at: what files in force include, and what their newest contents would.
+pub(super) fn wanted(kept: &BTreeMap<Arc<str>, Kept>) -> BTreeSet<Include> {
+    let documents = kept.iter().flat_map(|(path, kept)| {
+        kept.pending.iter().chain(&kept.document).map(move |document| (path, document))
+    });
+    documents.flat_map(|(path, document)| of(path, document).map(|(_, include)| include)).collect()
+}
+
+/// The content of each file that counts.
+pub(super) type Documents<'a> = BTreeMap<&'a Arc<str>, &'a Document>;
+
+/// Which files belong to the allowlist, and what is wrong with how they include each other.
+pub(super) struct Included<'a> {
+    /// Those that the operator named, and those that they include.
+    pub(super) reached: BTreeSet<&'a Arc<str>>,
+    /// Errors by file.
+    pub(super) mistakes: BTreeMap<Arc<str>, Vec<Diagnostic>>,
+}
+
+/// Follows the includes from the files that the operator named.
+pub(super) fn follow<'a>(kept: &'a BTreeMap<Arc<str>, Kept>, documents: &Documents<'a>) -> Included<'a> {
+    let named = kept.iter().filter(|(_, kept)| kept.named).map(|(path, _)| path);
+    let mut included = Included { reached: named.collect(), mistakes: BTreeMap::new() };
+    let mut layer: Vec<&Arc<str>> = included.reached.iter().copied().collect();
+    for depth in 0.. {
+        let mut next = Vec::new();
+        for path in layer {
+            let Some(document) = documents.get(path) else { continue };
+            for (name, include) in of(path, document) {
+                let error = |code, message: String, help: &str| {
+                    Diagnostic::error(&document.source, code, name.span.clone(), message).help(help)
+                };
+                // What is in force was sound: an edit closes a circle.
+                let is_new = kept.get(path).and_then(|kept| kept.pending.as_ref());
+                let is_new = is_new.is_some_and(|pending| std::ptr::eq(pending, *document));
+                let found = if is_new && leads_to(&include, path, kept, documents, &mut BTreeSet::new()) {
+                    let message = format!("`{}` leads back to this file", name.name);
+                    Some(error("include-cycle", message, "take the include out of one of the files"))
+                } else if depth == MAX_INCLUDES {
+                    let message = format!("files include each other deeper than {MAX_INCLUDES}");
+                    Some(error("include-depth", message, "include the file from a file further up"))
+                } else {
+                    None
+                };
+                if let Some(found) = found {
+                    included.mistakes.entry(Arc::clone(path)).or_default().push(found);
+                    continue;
                 }
+                next.extend(at(&include, kept).filter(|other| included.reached.insert(other)));
             }
         }
-    }
-    depths
-}
-
-/// The includes of all files that are not too deep.
-pub(super) fn wanted(kept: &BTreeMap<Arc<str>, Kept>) -> BTreeSet<Include> {
-    let depths = depths(kept);
-    let follow = |path: &Arc<str>| depths.get(path).is_some_and(|depth| *depth < MAX_DEPTH);
-    kept.iter()
-        .filter(|(path, _)| follow(path))
-        .filter_map(|(path, kept)| Some((path, newest(kept)?)))
-        .flat_map(|(path, document)| of(path, document))
-        .collect()
-}
-
-/// What is wrong with the includes of a file.
-pub(super) fn mistakes(
-    path: &Arc<str>,
-    document: &Document,
-    kept: &BTreeMap<Arc<str>, Kept>,
-) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    if document.includes.is_empty() {
-        return found;
-    }
-    let too_deep = depths(kept).get(path).is_none_or(|depth| *depth >= MAX_DEPTH);
-    for (named, include) in document.includes.iter().zip(of(path, document)) {
-        let error =
-            |code, message: String| Diagnostic::error(&document.source, code, named.span.clone(), message);
-        if leads_to(&include, path, kept, &mut BTreeSet::new()) {
-            let error = error("include-cycle", format!("`{}` leads back to this file", named.name));
-            found.push(error.help("take the include out of one of the files"));
-        } else if too_deep {
-            let message = format!("files include each other deeper than {MAX_DEPTH}");
-            found.push(error("include-depth", message).help("include the file from a file further up"));
+        if next.is_empty() {
+            break;
         }
+        layer = next;
     }
-    found
+    included
+}
+
+/// The files that an include leads to.
+fn at<'a>(include: &Include, kept: &'a BTreeMap<Arc<str>, Kept>) -> impl Iterator<Item = &'a Arc<str>> {
+    let root = include.path();
+    kept.iter().filter(move |(_, kept)| kept.roots.contains(root.as_str())).map(|(path, _)| path)
 }
 
 fn leads_to(
     include: &Include,
     target: &Arc<str>,
     kept: &BTreeMap<Arc<str>, Kept>,
+    documents: &Documents<'_>,
     seen: &mut BTreeSet<String>,
 ) -> bool {
-    let root = include.path();
-    if !seen.insert(root.clone()) {
+    if !seen.insert(include.path()) {
         return false;
     }
-    for (path, one) in kept.iter().filter(|(_, one)| one.roots.contains(root.as_str())) {
+    for path in at(include, kept) {
         if path == target {
             return true;
         }
-        let Some(document) = newest(one) else { continue };
-        if of(path, document).any(|next| leads_to(&next, target, kept, seen)) {
+        let Some(document) = documents.get(path) else { continue };
+        if of(path, document).any(|(_, next)| leads_to(&next, target, kept, documents, seen)) {
             return true;
         }
     }

@@ -24,6 +24,8 @@ use std::{
 pub struct Found {
     /// As named.
     pub path: Arc<str>,
+    /// Whether a file names it, and not the operator.
+    pub included: bool,
     /// Its files, or why there are none.
     pub files: Result<Vec<FoundFile>, String>,
 }
@@ -59,6 +61,8 @@ pub struct Loaded {
     pub policies: Option<PolicySet>,
     /// Every file, sorted by path.
     pub files: Vec<FileState>,
+    /// Whether that is what the files hold now, as far as they are valid: not if a self-test keeps an edit out.
+    pub settled: bool,
     /// The texts in force by the files' labels, to quote lines of.
     pub texts: BTreeMap<Arc<str>, Arc<str>>,
 }
@@ -69,8 +73,6 @@ pub struct Ledger {
     pub(super) kept: BTreeMap<Arc<str>, Kept>,
     /// Last good contents from before the start, by path.
     saved: BTreeMap<Arc<str>, Bytes>,
-    /// Groups or agents may have changed with a file that is gone.
-    pub(super) lost_some: bool,
     /// What is in force.
     policies: Option<PolicySet>,
 }
@@ -78,8 +80,10 @@ pub struct Ledger {
 /// One file.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// The paths that lead to it.
+    /// The paths that lead to it...
     pub(super) roots: BTreeSet<Arc<str>>,
+    /// ...and whether the operator named one of them.
+    pub(super) named: bool,
     seen: Option<(Arc<str>, Bytes)>,
     /// What it holds now, if that is not yet in force.
     pub(super) pending: Option<Document>,
@@ -109,34 +113,43 @@ impl Ledger {
 
     /// Reads what is on disk now, and puts nothing in force yet: a file may include others.
     pub fn read(&mut self, found: &[Found]) {
-        let roots: BTreeSet<&Arc<str>> = found.iter().map(|root| &root.path).collect();
-        let before = self.kept.len();
+        let roots: BTreeMap<&Arc<str>, bool> = found.iter().map(|root| (&root.path, root.included)).collect();
         // A path that nobody names any more leads nowhere.
         for kept in self.kept.values_mut() {
-            kept.roots.retain(|root| roots.contains(root));
+            kept.roots.retain(|root| roots.contains_key(root));
         }
+        // What one path cannot show, another may.
         for root in found {
-            match &root.files {
-                Ok(files) => {
-                    let there: BTreeSet<&Arc<str>> = files.iter().map(|file| &file.path).collect();
-                    // A file that is gone is an edit; so is a directory that came back in place of its error.
-                    for (path, kept) in &mut self.kept {
-                        if !there.contains(path) {
-                            kept.roots.remove(&root.path);
-                        }
-                    }
-                    for file in files {
-                        self.take(&root.path, file);
-                    }
-                }
-                Err(why) => self.lose(&root.path, why),
+            if let Err(why) = &root.files {
+                self.lose(&root.path, why);
             }
         }
-        self.kept.retain(|_, kept| !kept.roots.is_empty());
-        self.lost_some |= self.kept.len() < before;
+        for root in found {
+            let Ok(files) = &root.files else { continue };
+            let there: BTreeSet<&Arc<str>> = files.iter().map(|file| &file.path).collect();
+            // A file that is gone is an edit; so is a directory that came back in place of its error.
+            for (path, kept) in &mut self.kept {
+                if !there.contains(path) {
+                    kept.roots.remove(&root.path);
+                }
+            }
+            for file in files {
+                self.take(&root.path, file);
+            }
+        }
+        for kept in self.kept.values_mut() {
+            kept.named = kept.roots.iter().any(|root| roots.get(root) == Some(&false));
+        }
+        let saved = &mut self.saved;
+        self.kept.retain(|path, kept| {
+            if kept.roots.is_empty() {
+                saved.remove(path);
+            }
+            !kept.roots.is_empty()
+        });
     }
 
-    /// What the files include, as far as it may be followed.
+    /// What the files include, or would if their newest contents were in force.
     #[must_use]
     pub fn includes(&self) -> BTreeSet<Include> {
         include::wanted(&self.kept)
@@ -149,10 +162,11 @@ impl Ledger {
             kept.state.in_force = kept.pending.is_some() || kept.seen.is_some() && kept.document.is_some();
         }
         let outcome = settle::settle(self, now);
-        for (path, found) in outcome.rejected {
-            if let Some(kept) = self.kept.get_mut(&path) {
+        let mut settled = false;
+        for (path, found) in &outcome.rejected {
+            if let Some(kept) = self.kept.get_mut(path) {
                 kept.state.in_force = false;
-                kept.state.diagnostics.extend(found);
+                kept.state.diagnostics.extend(found.iter().cloned());
             }
         }
         if let Some(policies) = outcome.policies {
@@ -175,18 +189,23 @@ impl Ledger {
                     kept.state.diagnostics.extend(found);
                 }
             }
-            self.lost_some = false;
-            let complete = self.kept.values().all(|kept| kept.good.is_some());
-            if self.policies.is_some() || complete && !self.kept.is_empty() {
+            let mut all = outcome.reached.iter().filter_map(|path| self.kept.get(path));
+            let complete = all.all(|kept| kept.good.is_some()) && !outcome.reached.is_empty();
+            if self.policies.is_some() || complete {
                 self.policies = Some(policies);
+                settled = true;
+                // From here on there is something to fall back on that is newer.
+                self.saved.clear();
             }
         }
         for kept in self.kept.values_mut() {
             kept.state.diagnostics = bounded(std::mem::take(&mut kept.state.diagnostics));
         }
+        let files = outcome.reached.iter().filter_map(|path| self.kept.get(path));
         Loaded {
             policies: self.policies.clone(),
-            files: self.kept.values().map(|kept| kept.state.clone()).collect(),
+            files: files.map(|kept| kept.state.clone()).collect(),
+            settled,
             texts: self.texts(),
         }
     }
@@ -252,6 +271,7 @@ impl Kept {
         let path = Arc::clone(path);
         Self {
             roots: BTreeSet::new(),
+            named: false,
             seen: None,
             pending: None,
             document: None,

@@ -8,7 +8,7 @@ fn root(files: &[(&str, Result<&'static str, &str>)]) -> Found {
         label: (*path).into(),
         content: content.map(Into::into).map_err(str::to_owned),
     });
-    Found { path: "d".into(), files: Ok(files.collect()) }
+    Found { path: "d".into(), included: false, files: Ok(files.collect()) }
 }
 
 fn now() -> Timestamp {
@@ -62,7 +62,8 @@ fn a_new_file_that_was_never_good_holds_nobody_back() {
 fn a_removed_file_is_an_edit_and_a_lost_directory_is_not() {
     let mut ledger = Ledger::default();
     ledger.apply(&[root(&[("a", Ok("- a.com")), ("b", Ok("- b.com"))])], now());
-    let loaded = ledger.apply(&[Found { path: "d".into(), files: Err("gone".into()) }], now());
+    let loaded =
+        ledger.apply(&[Found { path: "d".into(), included: false, files: Err("gone".into()) }], now());
     assert_eq!(rules(&loaded), ["a:1=a.com", "b:1=b.com"]);
     assert!(loaded.files.iter().all(|file| !file.in_force));
     let loaded = ledger.apply(&[root(&[("b", Ok("- b.com"))])], now());
@@ -150,4 +151,90 @@ fn the_end_of_an_entry_keeps_no_edit_out() {
     assert!(loaded.files.iter().all(|file| file.in_force));
     assert_eq!(codes(&loaded.files[0]), ["entry-expired", "test-expired"]);
     assert_eq!(rules(&loaded).len(), 2);
+}
+
+/// A file that others include.
+fn included(path: &str, content: &'static str) -> Found {
+    let (path, content): (Arc<str>, _) = (path.into(), Ok(content.into()));
+    let file = FoundFile { path: Arc::clone(&path), label: Arc::clone(&path), content };
+    Found { path, included: true, files: Ok(vec![file]) }
+}
+
+#[test]
+fn a_rejected_edit_neither_drops_nor_adds_an_include() {
+    let deny = || included("deny.yaml", "deny: [bad.a.com]");
+    let more = || included("more.yaml", "- more.com");
+    let mut ledger = Ledger::default();
+    let start = "include: [deny.yaml]\nallow: [.a.com]";
+    let loaded = ledger.apply(&[root(&[("m", Ok(start))]), deny()], now());
+    assert_eq!(loaded.policies.unwrap().common().denied().len(), 1);
+    // Both are still looked at, since it is not known yet which content counts.
+    ledger.read(&[root(&[("m", Ok("include: [more.yaml]\nallow: [.a.com, \"@typo\"]"))]), deny()]);
+    let wanted: Vec<String> = ledger.includes().iter().map(Include::path).collect();
+    assert_eq!(wanted, ["deny.yaml", "more.yaml"]);
+    let bad = "include: [more.yaml]\nallow: [.a.com, \"@typo\"]";
+    let loaded = ledger.apply(&[root(&[("m", Ok(bad))]), deny(), more()], now());
+    assert_eq!(codes(&loaded.files[1]), ["group-unknown"]);
+    assert_eq!(loaded.policies.as_ref().unwrap().common().denied().len(), 1);
+    assert_eq!(rules(&loaded), ["m:2=.a.com"]);
+    // Accepted, it takes the one and gives the other.
+    let good = "include: [more.yaml]\nallow: [.a.com]";
+    let loaded = ledger.apply(&[root(&[("m", Ok(good))]), deny(), more()], now());
+    assert!(loaded.policies.as_ref().unwrap().common().denied().is_empty());
+    assert_eq!(rules(&loaded), ["m:2=.a.com", "more.yaml:1=more.com"]);
+}
+
+#[test]
+fn a_circle_keeps_what_was_in_force_and_blames_who_closed_it() {
+    let mut ledger = Ledger::default();
+    let main = ("m.yaml", Ok("include: [g.yaml]\nallow: [a.com]"));
+    ledger.apply(&[root(&[main]), included("g.yaml", "- g.com")], now());
+    let circle = || included("g.yaml", "include: [m.yaml]\nallow: [other.com]");
+    let mut back = included("m.yaml", "include: [g.yaml]\nallow: [a.com]");
+    back.path = "m.yaml".into();
+    let loaded = ledger.apply(&[root(&[main]), circle(), back], now());
+    assert_eq!(rules(&loaded), ["g.yaml:1=g.com", "m.yaml:2=a.com"]);
+    assert!(loaded.files.iter().any(|file| codes(file).contains(&"include-cycle")));
+    let edit = root(&[("m.yaml", Ok("include: [g.yaml]\nallow: [b.com]"))]);
+    let loaded = ledger.apply(&[edit, circle()], now());
+    assert!(rules(&loaded).contains(&"m.yaml:2=b.com".to_owned()), "others go on: {:?}", rules(&loaded));
+}
+
+#[test]
+fn what_was_good_before_the_start_comes_back_only_at_the_start() {
+    let saved = || [(Arc::from("a"), Bytes::from("- old.com"))].into();
+    let mut ledger = Ledger::restoring(saved());
+    assert_eq!(rules(&ledger.apply(&[root(&[("a", Ok("- new.com"))])], now())), ["a:1=new.com"]);
+    assert!(rules(&ledger.apply(&[root(&[])], now())).is_empty());
+    let loaded = ledger.apply(&[root(&[("a", Ok("- *.old.com"))])], now());
+    assert_eq!((rules(&loaded), loaded.files[0].restored), (vec![], false));
+}
+
+#[test]
+fn an_edit_that_breaks_a_group_in_use_is_rejected() {
+    let mut ledger = Ledger::default();
+    let user = ("u", Ok("- \"@g\""));
+    ledger.apply(&[root(&[("g", Ok("groups: {g: [x.com]}")), user])], now());
+    let loaded = ledger.apply(&[root(&[("g", Ok("groups: {h: [x.com]}")), user])], now());
+    assert_eq!((codes(&loaded.files[0]), loaded.files[1].in_force), (vec!["group-in-use"], true));
+    assert_eq!(rules(&loaded), ["g:1=x.com"]);
+    // A group whose file is gone is missing until it comes back, whatever else is edited.
+    ledger.apply(&[root(&[user])], now());
+    let loaded = ledger.apply(&[root(&[user, ("v", Ok("- v.com"))])], now());
+    assert_eq!((codes(&loaded.files[0]), loaded.files[0].in_force), (vec!["group-unknown"], false));
+    assert_eq!(rules(&loaded), ["g:1=x.com", "v:1=v.com"]);
+}
+
+#[test]
+fn groups_in_groups_are_bounded() {
+    let mut text = String::from("allow: [a.com]\ngroups:\n  g7: []\n");
+    for level in 0..7 {
+        let inner = format!("\"@g{}\"", level + 1);
+        text.push_str(&format!("  g{level}: [{}]\n", vec![inner; 60].join(", ")));
+    }
+    let content = Ok(Bytes::from(text));
+    let file = FoundFile { path: "a".into(), label: "a".into(), content };
+    let found = Found { path: "d".into(), included: false, files: Ok(vec![file]) };
+    let loaded = Ledger::default().apply(&[found], now());
+    assert_eq!(codes(&loaded.files[0]), ["too-many-entries"]);
 }

@@ -31,7 +31,7 @@ mod yaml;
 pub use codes::{codes, explain};
 pub use diagnostic::{Diagnostic, Severity, Source, Span};
 pub use file::MAX_BYTES;
-pub use include::Include;
+pub use include::{Include, MAX_INCLUDES};
 pub use ledger::{FileState, Found, FoundFile, Ledger, Loaded};
 pub use presets::{PRESETS_VERSION, Preset, presets};
 pub use print::print;
@@ -50,7 +50,7 @@ pub fn read(files: &[FileText], now: Timestamp) -> Loaded {
         label: Arc::clone(&file.label),
         content: Ok(file.bytes.clone()),
     });
-    Ledger::default().apply(&[Found { path: "".into(), files: Ok(found.collect()) }], now)
+    Ledger::default().apply(&[Found { path: "".into(), included: false, files: Ok(found.collect()) }], now)
 }
 
 /// A file's text with the two names it goes by.

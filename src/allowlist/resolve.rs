@@ -11,11 +11,13 @@ use super::{
     spec::{Defaults, Options, Spec},
     suggest::nearest,
 };
-use crate::policy::{DenyRule, Mode, Origin, Rule, Selector};
+use crate::policy::{DenyRule, Mode, Origin, Ports, Rule, Selector, Target};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Most rules that one file makes: groups and presets count wherever they are used.
 const MAX_RULES: usize = 200_000;
+/// Most address ranges of one file.
+const MAX_RANGES: usize = 200;
 /// Deepest nesting of groups.
 const MAX_NESTING: usize = 8;
 
@@ -60,7 +62,7 @@ pub(super) struct Resolved {
 
 /// Looks everything up. Errors are about this file.
 pub(super) fn resolve(document: &Document, groups: &Groups<'_>) -> Result<Resolved, Vec<Diagnostic>> {
-    let mut resolver = Resolver { document, groups, diagnostics: Vec::new(), rules: 0 };
+    let mut resolver = Resolver { document, groups, diagnostics: Vec::new(), rules: 0, ranges: 0 };
     let file_mode = document.mode.as_ref().map_or(Mode::Enforce, |(mode, _)| *mode);
     let common = resolver.section(&document.common, file_mode);
     let agents = document.agents.iter().map(|agent| ResolvedAgent {
@@ -93,6 +95,7 @@ struct Resolver<'a> {
     groups: &'a Groups<'a>,
     diagnostics: Vec<Diagnostic>,
     rules: usize,
+    ranges: usize,
 }
 
 /// Where an entry is written, and where it is used.
@@ -177,6 +180,10 @@ impl<'a> Resolver<'a> {
         take: &mut dyn FnMut(&mut Self, &Spec, &Place<'_>),
     ) {
         for item in items {
+            // References cost as much as entries: a few of them can stand for billions.
+            if self.is_full(place.used.unwrap_or_else(|| item.span()), 1) {
+                return;
+            }
             match item {
                 Item::Entry(spec) if path.iter().all(|(_, options)| options.is_none()) => {
                     take(self, spec, place);
@@ -233,20 +240,18 @@ impl<'a> Resolver<'a> {
     }
 
     fn allow(&mut self, spec: &Spec, place: &Place<'_>, rules: &mut Vec<Placed<Rule>>) {
-        if self.is_full(spec, place) {
-            return;
-        }
         match spec.allow(place.defaults(), place.origin(spec)) {
+            Ok(rule) if self.is_too_much(spec, place, rule.ports.len()) => drop(rule),
             Ok(rule) => rules.push(Placed { rule: Arc::new(rule), span: self.span(spec, place) }),
             Err(problem) => self.unfit(problem, spec, place),
         }
     }
 
     fn deny(&mut self, spec: &Spec, place: &Place<'_>, mode: Mode, rules: &mut Vec<Placed<DenyRule>>) {
-        if self.is_full(spec, place) {
-            return;
-        }
         match spec.deny(mode, place.origin(spec)) {
+            Ok(rule) if self.is_too_much(spec, place, rule.ports.as_ref().map_or(1, Ports::len)) => {
+                drop(rule)
+            }
             Ok(rule) => rules.push(Placed { rule: Arc::new(rule), span: self.span(spec, place) }),
             Err(problem) => self.unfit(problem, spec, place),
         }
@@ -266,17 +271,33 @@ impl<'a> Resolver<'a> {
         self.refuse(problem.code, &span, message, problem.help);
     }
 
-    fn is_full(&mut self, spec: &Spec, place: &Place<'_>) -> bool {
-        self.rules += 1;
-        if self.rules <= MAX_RULES {
-            return false;
-        }
+    fn is_too_much(&mut self, spec: &Spec, place: &Place<'_>, ports: usize) -> bool {
         let span = place.used.unwrap_or(&spec.span).clone();
-        let message = format!("the file makes more than {MAX_RULES} rules");
-        // Said once.
-        if self.rules == MAX_RULES + 1 {
-            self.refuse("too-many-entries", &span, message, "split it into several files".to_owned());
+        // Two ports are as usual as one.
+        self.has_too_many_ranges(spec, &span) || self.is_full(&span, ports.saturating_sub(2))
+    }
+
+    /// Counts, and says once when it is too much. Then nothing more is looked up.
+    fn is_full(&mut self, span: &Span, more: usize) -> bool {
+        let was_full = self.rules > MAX_RULES;
+        self.rules += more;
+        let is_full = self.rules > MAX_RULES;
+        if is_full && !was_full {
+            let message =
+                format!("the file makes more than {MAX_RULES} rules, each port of an entry counted");
+            self.refuse("too-many-entries", span, message, "split it into several files".to_owned());
         }
-        true
+        is_full
+    }
+
+    /// Addresses have no domain to be found by: each range is compared with what nothing else matches.
+    fn has_too_many_ranges(&mut self, spec: &Spec, span: &Span) -> bool {
+        self.ranges += usize::from(matches!(spec.target, Target::Range(_)));
+        if self.ranges == MAX_RANGES + 1 {
+            let message = format!("the file has more than {MAX_RANGES} address ranges");
+            let help = "use host names, or fewer and larger ranges".to_owned();
+            self.refuse("too-many-entries", span, message, help);
+        }
+        self.ranges > MAX_RANGES
     }
 }

@@ -40,6 +40,16 @@ pub(super) enum Item {
     Group { name: String, options: Option<Box<Options>>, span: Span },
 }
 
+impl Item {
+    /// Where it stands.
+    pub(super) const fn span(&self) -> &Span {
+        match self {
+            Self::Entry(spec) => &spec.span,
+            Self::Group { span, .. } => span,
+        }
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn items(&mut self, items: &[Node], purpose: Purpose) -> Vec<Item> {
         let mut found = Vec::with_capacity(items.len());
@@ -145,7 +155,10 @@ impl Reader<'_> {
                 "hosts" => hosts.extend(self.list(value, "hosts", "hosts").unwrap_or_default()),
                 "ports" => options.ports = self.ports(value),
                 "protocol" => options.protocol = self.protocol(value),
-                "tls" => self.tls(value),
+                "tls" => {
+                    options.tls = true;
+                    self.tls(value);
+                }
                 "methods" => options.methods = self.methods(value),
                 "paths" => options.paths = self.paths(value),
                 "private" => options.private = self.boolean(value, "private").unwrap_or_default(),

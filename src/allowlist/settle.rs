@@ -7,12 +7,15 @@ use super::{
     combine::{combine, conflicts, failing},
     file::Document,
     findings::findings,
-    include,
+    include::{self, Documents, Included},
     ledger::{Kept, Ledger},
     resolve::{Groups, Resolved, resolve},
 };
 use crate::policy::{PolicySet, Timestamp};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 type ByPath<T> = BTreeMap<Arc<str>, T>;
 
@@ -20,6 +23,8 @@ type ByPath<T> = BTreeMap<Arc<str>, T>;
 pub(super) struct Outcome {
     /// Nothing if a self-test fails: then all stays as it was.
     pub(super) policies: Option<PolicySet>,
+    /// The files that belong to the allowlist.
+    pub(super) reached: BTreeSet<Arc<str>>,
     /// The rules of files that are new or were looked up again.
     pub(super) resolved: ByPath<Resolved>,
     /// Errors of files whose newest content is not in force.
@@ -31,7 +36,7 @@ pub(super) struct Outcome {
 pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
     let mut rejected = ByPath::new();
     loop {
-        let (resolved, stale) = match attempt(ledger, &rejected) {
+        let Attempt { reached, resolved, stale } = match attempt(ledger, &rejected) {
             Ok(done) => done,
             Err(more) => {
                 for path in more.keys() {
@@ -41,7 +46,7 @@ pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
                 continue;
             }
         };
-        let outcome = together(ledger, resolved, now);
+        let outcome = together(ledger, reached, resolved, now);
         // At the start, files that fail a test fall back on what was in force before it.
         if outcome.policies.is_none() && ledger.is_new() {
             let restored: Vec<_> = outcome.rejected.iter().filter(|(path, _)| ledger.restore(path)).collect();
@@ -61,15 +66,19 @@ pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
 }
 
 /// Puts the rules of all files together, and tests the result.
-fn together(ledger: &Ledger, resolved: ByPath<Resolved>, now: Timestamp) -> Outcome {
-    let files: Vec<(&Arc<str>, &Resolved)> = ledger
-        .kept
-        .iter()
-        .filter_map(|(path, kept)| Some((path, resolved.get(path).or(kept.good.as_ref())?)))
-        .collect();
+fn together(
+    ledger: &Ledger,
+    reached: BTreeSet<Arc<str>>,
+    resolved: ByPath<Resolved>,
+    now: Timestamp,
+) -> Outcome {
+    let rules = |path| resolved.get(path).or_else(|| ledger.kept.get(path)?.good.as_ref());
+    let files: Vec<(&Arc<str>, &Resolved)> =
+        reached.iter().filter_map(|path| Some((path, rules(path)?))).collect();
     let all: Vec<&Resolved> = files.iter().map(|(_, file)| *file).collect();
     let set = combine(&all);
-    let tested = files.iter().map(|(path, file)| (Arc::clone(path), failing(file, &set, now)));
+    let there = set.at(now);
+    let tested = files.iter().map(|(path, file)| (Arc::clone(path), failing(file, &set, &there)));
     let (failing, expired): (ByPath<_>, ByPath<_>) =
         tested.partition(|(_, found)| found.iter().any(|one| one.severity == Severity::Error));
     if let Some(first) = failing.values().next() {
@@ -82,15 +91,16 @@ fn together(ledger: &Ledger, resolved: ByPath<Resolved>, now: Timestamp) -> Outc
         let pending = ledger.kept.iter().filter(|(_, kept)| kept.pending.is_some());
         let mut rejected: ByPath<_> = pending.map(|(path, _)| (Arc::clone(path), held(path))).collect();
         rejected.extend(failing);
-        return Outcome { policies: None, resolved: ByPath::new(), rejected, findings: ByPath::new() };
+        let (policies, resolved, findings) = (None, ByPath::new(), ByPath::new());
+        return Outcome { policies, reached, resolved, rejected, findings };
     }
-    let found = findings(&all, &set.at(now), now);
+    let found = findings(&all, &there, now);
     let mut findings: ByPath<Vec<Diagnostic>> =
         files.iter().map(|(path, _)| Arc::clone(path)).zip(found).collect();
     for (path, found) in expired {
         findings.entry(path).or_default().extend(found);
     }
-    Outcome { policies: Some(set), resolved, rejected: ByPath::new(), findings }
+    Outcome { policies: Some(set), reached, resolved, rejected: ByPath::new(), findings }
 }
 
 /// The newest content of a file, unless that is out of the question.
@@ -98,82 +108,136 @@ fn wanted<'a>(path: &Arc<str>, kept: &'a Kept, rejected: &ByPath<Vec<Diagnostic>
     kept.pending.as_ref().filter(|_| !rejected.contains_key(path)).or(kept.document.as_ref())
 }
 
-/// New rules by file, and files in force that could not be looked up again.
-type Attempt = (ByPath<Resolved>, ByPath<Vec<Diagnostic>>);
+/// What could be looked up.
+struct Attempt {
+    /// The files that belong to the allowlist.
+    reached: BTreeSet<Arc<str>>,
+    /// New rules by file.
+    resolved: ByPath<Resolved>,
+    /// Files in force that could not be looked up again: their rules stay.
+    stale: ByPath<Vec<Diagnostic>>,
+}
+
+/// A file with the content that counts.
+struct File<'a> {
+    path: &'a Arc<str>,
+    kept: &'a Kept,
+    document: &'a Document,
+    is_new: bool,
+}
+
+/// Errors of files, each on its own side: a new content with errors is out of the question, of what is in force it is only
+/// noted.
+#[derive(Default)]
+struct Errors {
+    new: ByPath<Vec<Diagnostic>>,
+    old: ByPath<Vec<Diagnostic>>,
+}
+
+impl Errors {
+    fn add(&mut self, file: &File<'_>, found: Vec<Diagnostic>) {
+        let side = if file.is_new { &mut self.new } else { &mut self.old };
+        side.entry(Arc::clone(file.path)).or_default().extend(found);
+    }
+}
 
 /// Looks everything up. An error names files whose newest content cannot be in force.
 fn attempt(ledger: &Ledger, rejected: &ByPath<Vec<Diagnostic>>) -> Result<Attempt, ByPath<Vec<Diagnostic>>> {
+    let documents: Documents<'_> =
+        ledger.kept.iter().filter_map(|(path, kept)| Some((path, wanted(path, kept, rejected)?))).collect();
+    let Included { reached, mut mistakes } = include::follow(&ledger.kept, &documents);
+    let file = |path: &&Arc<str>| {
+        let (path, kept) = ledger.kept.get_key_value(*path)?;
+        let document = documents.get(path).copied()?;
+        let is_new = kept.pending.as_ref().is_some_and(|pending| std::ptr::eq(pending, document));
+        Some(File { path, kept, document, is_new })
+    };
     // What has changed comes last, so that it is to blame for a conflict.
-    let is_new = |(path, kept): &(&Arc<str>, &Kept)| kept.pending.is_some() && !rejected.contains_key(*path);
-    let (new, old): (Vec<_>, Vec<_>) = ledger.kept.iter().partition(is_new);
-    let files: Vec<(&Arc<str>, &Kept, &Document)> = old
-        .iter()
-        .chain(&new)
-        .filter_map(|(path, kept)| Some((*path, *kept, wanted(path, kept, rejected)?)))
-        .collect();
-    let (mut out, mut stale) = (ByPath::new(), ByPath::new());
-    let mut groups = Groups::new();
-    for (path, _, document) in &files {
-        let mut found = include::mistakes(path, document, &ledger.kept);
-        for (name, group) in &document.groups {
-            let other = groups.insert(name, (document, group));
-            let Some((other, known)) = other.filter(|(other, _)| !std::ptr::eq(*other, *document)) else {
-                continue;
-            };
-            let message = format!("group `{name}` is also in {}:{}", other.source.path, known.span.line);
-            let error = Diagnostic::error(&document.source, "group-duplicate", group.span.clone(), message);
-            found.push(error.help("give one of the two another name"));
-        }
-        if !found.is_empty() {
-            out.insert(Arc::clone(path), found);
+    let (new, old): (Vec<_>, Vec<_>) = reached.iter().filter_map(file).partition(|file| file.is_new);
+    let files: Vec<File<'_>> = old.into_iter().chain(new).collect();
+    let mut errors = Errors::default();
+    for file in &files {
+        if let Some(found) = mistakes.remove(file.path) {
+            errors.add(file, found);
         }
     }
-    reject(&mut out, &mut stale, &new)?;
-    let moved = ledger.lost_some || files.iter().any(|(_, kept, _)| changes_groups(kept));
+    let groups = groups(&files, &mut errors);
+    let resolved = look_up(&files, &groups, &mut errors);
+    let resolved = without_conflicts(&files, resolved, &mut errors);
+    if !errors.new.is_empty() {
+        return Err(errors.new);
+    }
+    let reached = reached.into_iter().cloned().collect();
+    Ok(Attempt { reached, resolved, stale: errors.old })
+}
+
+/// The groups of all files.
+fn groups<'a>(files: &[File<'a>], errors: &mut Errors) -> Groups<'a> {
+    let mut groups = Groups::new();
+    for file in files {
+        for (name, group) in &file.document.groups {
+            let Some((other, known)) = groups.insert(name, (file.document, group)) else { continue };
+            let place = format!("{}:{}", other.source.path, known.span.line);
+            let message = format!("group `{name}` is also in {place}");
+            let error =
+                Diagnostic::error(&file.document.source, "group-duplicate", group.span.clone(), message);
+            errors.add(file, vec![error.help("give one of the two another name")]);
+        }
+    }
+    groups
+}
+
+/// The rules of each file that is new, or that depends on groups. An edit that takes a group away from others is to blame.
+fn look_up(files: &[File<'_>], groups: &Groups<'_>, errors: &mut Errors) -> ByPath<Resolved> {
     let mut resolved = ByPath::new();
-    for (path, kept, document) in &files {
-        let pending = new.iter().any(|(other, _)| other == path);
-        let again = (moved || !kept.state.in_force) && document.depends();
-        let looks_up = pending || again || kept.good.is_none();
-        if !looks_up || stale.contains_key(*path) {
+    let mut lost: Option<String> = None;
+    for file in files {
+        if !file.is_new && file.kept.good.is_some() && !file.document.depends() {
             continue;
         }
-        match resolve(document, &groups) {
-            Ok(rules) => drop(resolved.insert(Arc::clone(path), rules)),
-            Err(found) => drop(out.insert(Arc::clone(path), found)),
+        match resolve(file.document, groups) {
+            Ok(rules) => drop(resolved.insert(Arc::clone(file.path), rules)),
+            Err(found) => {
+                if !file.is_new {
+                    lost = lost.or_else(|| found.first().map(|found| found.place()));
+                }
+                errors.add(file, found);
+            }
         }
     }
-    reject(&mut out, &mut stale, &new)?;
+    let Some(place) = lost else { return resolved };
+    for file in files.iter().filter(|file| changes_groups(file)) {
+        let message = format!("a group is missing or does not fit any more where it is used: {place}");
+        let found = Diagnostic::whole_file(Arc::clone(file.path), "group-in-use", message);
+        errors.add(file, vec![found.help("mend the place that uses it first, or leave the group as it was")]);
+    }
+    resolved
+}
+
+fn changes_groups(file: &File<'_>) -> bool {
+    let nothing = BTreeMap::new();
+    let before = file.kept.document.as_ref().map_or(&nothing, |document| &document.groups);
+    file.is_new && *before != file.document.groups
+}
+
+/// Without the rules of files that conflict with others.
+fn without_conflicts(
+    files: &[File<'_>],
+    mut resolved: ByPath<Resolved>,
+    errors: &mut Errors,
+) -> ByPath<Resolved> {
     let mut known: Vec<&Resolved> = Vec::with_capacity(files.len());
-    for (path, kept, _) in &files {
-        let Some(rules) = resolved.get(*path).or(kept.good.as_ref()) else { continue };
+    let mut conflicting = Vec::new();
+    for file in files {
+        let Some(rules) = resolved.get(file.path).or(file.kept.good.as_ref()) else { continue };
         let found = conflicts(rules, &known);
         if found.is_empty() {
             known.push(rules);
         } else {
-            out.insert(Arc::clone(path), found);
+            errors.add(file, found);
+            conflicting.push(Arc::clone(file.path));
         }
     }
-    let conflicting: Vec<Arc<str>> = out.keys().cloned().collect();
-    reject(&mut out, &mut stale, &new)?;
     conflicting.iter().for_each(|path| drop(resolved.remove(path)));
-    Ok((resolved, stale))
-}
-
-/// Whether other files may have to be looked up again.
-fn changes_groups(kept: &Kept) -> bool {
-    let groups = |document: &Option<Document>| document.as_ref().is_some_and(|one| !one.groups.is_empty());
-    kept.pending.is_some() && (groups(&kept.pending) || groups(&kept.document))
-}
-
-/// New contents with errors are out of the question; of files in force it is only noted.
-fn reject(
-    out: &mut ByPath<Vec<Diagnostic>>,
-    stale: &mut ByPath<Vec<Diagnostic>>,
-    new: &[(&Arc<str>, &Kept)],
-) -> Result<(), ByPath<Vec<Diagnostic>>> {
-    let (rejected, noted): (ByPath<_>, ByPath<_>) =
-        std::mem::take(out).into_iter().partition(|(path, _)| new.iter().any(|(other, _)| *other == path));
-    stale.extend(noted);
-    if rejected.is_empty() { Ok(()) } else { Err(rejected) }
+    resolved
 }

@@ -28,6 +28,8 @@ pub(super) enum Protocol {
 pub(super) struct Options {
     pub(super) ports: Option<Ports>,
     pub(super) protocol: Option<Protocol>,
+    /// Whether `tls` is said, which has one value so far.
+    pub(super) tls: bool,
     pub(super) methods: Option<Vec<Method>>,
     pub(super) paths: Option<Vec<PathPattern>>,
     pub(super) private: bool,
@@ -44,6 +46,7 @@ impl Options {
         Self {
             ports: self.ports.clone().or_else(|| other.ports.clone()),
             protocol: self.protocol.or(other.protocol),
+            tls: self.tls || other.tls,
             methods: self.methods.clone().or_else(|| other.methods.clone()),
             paths: self.paths.clone().or_else(|| other.paths.clone()),
             private: self.private || other.private,
@@ -134,6 +137,7 @@ impl Spec {
         let narrowing = options.and_then(|options| {
             let keys = [
                 ("protocol", options.protocol.is_some()),
+                ("tls", options.tls),
                 ("methods", options.methods.is_some()),
                 ("paths", options.paths.is_some()),
                 ("private", options.private),

@@ -23,6 +23,9 @@ pub struct CheckArgs {
     /// Load what the files become into this Envoy as well (`--mode validate`): it starts nothing.
     #[arg(long, value_name = "PATH")]
     pub envoy: Option<PathBuf>,
+    /// As for `serve`; for --envoy.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
     /// Say more about a code, such as host-wildcard, and check nothing.
     #[arg(long, value_name = "CODE")]
     pub explain: Option<String>,

@@ -33,7 +33,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let entries = loaded.policies.as_ref().map(PolicySet::entries);
     let mut report = Report::new(&loaded.files, entries);
     if let (Some(envoy), Some(policies)) = (&args.envoy, &loaded.policies) {
-        report.refused = validate(envoy, policies)?;
+        report.refused = validate(envoy, policies, &args.profile.profile())?;
     }
     let text = match args.format() {
         CheckFormat::Text => report.text(io::stdout().is_terminal()),
@@ -143,13 +143,13 @@ impl<'a> Report<'a> {
 }
 
 /// Loads what each group of sidecars would get into the real Envoy. Gives what it says if it refuses.
-fn validate(envoy: &Path, policies: &PolicySet) -> anyhow::Result<Vec<String>> {
+fn validate(envoy: &Path, policies: &PolicySet, profile: &Profile) -> anyhow::Result<Vec<String>> {
     let policies = policies.at(Timestamp::of(SystemTime::now()));
     let directory = tempfile::tempdir().context("cannot make a directory for the configuration")?;
     let mut refused = Vec::new();
     for (agent, policy) in policies.policies() {
         let file = directory.path().join("bootstrap.pb");
-        std::fs::write(&file, static_bootstrap(policy, &Profile::default())?)?;
+        std::fs::write(&file, static_bootstrap(policy, profile)?)?;
         let output = Command::new(envoy)
             .args(["--mode", "validate", "--log-level", "error", "-c"])
             .arg(&file)

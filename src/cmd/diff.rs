@@ -72,13 +72,21 @@ impl From<Change> for Line {
 fn compare(old: &PolicySet, new: &PolicySet) -> Vec<Group> {
     let names: BTreeSet<&Arc<str>> =
         old.agents().iter().chain(new.agents()).map(|agent| &agent.name).collect();
-    let lines = |old: &Policy, new: &Policy| old.changes(new).into_iter().map(Line::from).collect();
+    let lines = |old: &Policy, new: &Policy| old.changes(new).into_iter().map(Line::from).collect::<Vec<_>>();
     let common = Group { agent: None, is_new: None, changes: lines(old.common(), new.common()) };
+    let selector = |set: &PolicySet, name: &str| {
+        set.agents().iter().find(|agent| *agent.name == *name).map(|agent| agent.selector.clone())
+    };
     let agents = names.into_iter().map(|name| {
         let (before, after) = (old.policy(Some(name)), new.policy(Some(name)));
         let is_new = (before.is_none() || after.is_none()).then_some(before.is_none());
         let (before, after) = (before.unwrap_or_else(|| old.common()), after.unwrap_or_else(|| new.common()));
-        Group { agent: Some(name.to_string()), is_new, changes: lines(before, after) }
+        let mut changes: Vec<Line> = lines(before, after);
+        if is_new.is_none() && selector(old, name) != selector(new, name) {
+            let (entry, place) = ("match".to_owned(), String::new());
+            changes.push(Line { opens: true, entry, place, widening: Some(Widening::Match.as_str()) });
+        }
+        Group { agent: Some(name.to_string()), is_new, changes }
     });
     std::iter::once(common).chain(agents.collect::<Vec<_>>()).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of protobuf. `Policy::decide` says the same for one request.
 
-use crate::policy::{DenyReason, DenyRule, Mode, Origin, Policy, Port, Requests, Rule};
+use crate::policy::{DenyReason, DenyRule, Grant, Mode, Origin, Policy, Port, Requests, Rule};
 use std::time::Duration;
 
 /// How much logs and 403 bodies tell of a rule's place.
@@ -57,14 +57,23 @@ pub(super) struct Ways {
     pub(super) plain: Vec<(Requests, Way)>,
     /// What becomes of plain requests that none of these matches, some of them for a closer reason.
     pub(super) other_plain: Vec<(Requests, Refusal)>,
-    /// The cluster of a private target.
-    pub(super) cluster: Option<String>,
+    /// The cluster of the target where an entry makes it a private one.
+    pub(super) private: Option<String>,
+}
+
+impl Ways {
+    /// Where something leads that passes this way, if not where everything does.
+    pub(super) fn cluster(&self, way: Way) -> Option<&str> {
+        self.private.as_deref().filter(|_| way.private)
+    }
 }
 
 /// How something passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Way {
     pub(super) max_tunnel: Option<Duration>,
+    /// Only what this entry lets through may reach a private address.
+    pub(super) private: bool,
     /// It would be denied in earnest.
     pub(super) reported: Option<DenyReason>,
 }
@@ -105,7 +114,12 @@ impl Answer {
             Some(rule) => {
                 used.push(rule);
                 let reported = reason(rule.grant.mode);
-                Ok(Way { max_tunnel: longest(rule, covering), reported })
+                let private = rule.grant.private.is_some();
+                Ok(Way {
+                    max_tunnel: longest(rule, covering, |other| other.traffic.tunnels()),
+                    private,
+                    reported,
+                })
             }
             None => Err(Refusal { reason: DenyReason::MethodNotAllowed, mode }),
         };
@@ -118,14 +132,19 @@ impl Answer {
             }
             used.push(rule);
             let reported = reason(rule.grant.mode);
-            plain.push((requests.clone(), Way { max_tunnel: rule.grant.max_tunnel, reported }));
+            let private = rule.grant.private.is_some();
+            let same = |other: &Grant| other.traffic.plain() == Some(requests);
+            plain.push((
+                requests.clone(),
+                Way { max_tunnel: longest(rule, covering, same), private, reported },
+            ));
         }
         let private = covering.iter().any(|rule| rule.grant.private.is_some());
         let ways = Ways {
             tunnels,
             other_plain: other_plain(&plain, mode),
             plain,
-            cluster: private.then(|| super::private::name(host, port)),
+            private: private.then(|| super::private::name(host, port)),
         };
         let rule = match on_trial {
             Some(deny) => label.of(&deny.origin),
@@ -135,10 +154,10 @@ impl Answer {
     }
 }
 
-/// Of several rules for the same target, the one that lets tunnels live longest.
-fn longest(rule: &Rule, covering: &[&Rule]) -> Option<Duration> {
+/// Of several rules for the same target and traffic, the one that lets it live longest.
+fn longest(rule: &Rule, covering: &[&Rule], same: impl Fn(&Grant) -> bool) -> Option<Duration> {
     let mut same = covering.iter().filter(|other| {
-        other.target == rule.target && other.grant.mode == rule.grant.mode && other.grant.traffic.tunnels()
+        other.target == rule.target && other.grant.mode == rule.grant.mode && same(&other.grant)
     });
     same.try_fold(Duration::ZERO, |longest, rule| Some(longest.max(rule.grant.max_tunnel?)))
 }

@@ -49,9 +49,11 @@ pub(super) fn domains(policy: &Policy, label: Label) -> BTreeMap<Answer, Vec<Str
     }
     let mut domains = Domains::default();
     for (host, ports) in &mut keys {
-        if !matches!(host, Host::Below(_)) {
-            // The domain for its other ports would win over what denies some of them for more than this host.
-            ports.extend(index.denied_ports(*host));
+        // What denies some of its ports for more than this host, or allows them for a range, would else be hidden by the
+        // domains of this one, or be named in its place.
+        ports.extend(index.denied_ports(*host));
+        if matches!(host, Host::Address(_)) {
+            ports.extend(index.ports_over(*host).collect::<Vec<_>>());
         }
         ports.sort_unstable();
         ports.dedup();
@@ -67,7 +69,7 @@ pub(super) fn domains(policy: &Policy, label: Label) -> BTreeMap<Answer, Vec<Str
         if !matches!(host, Host::Below(_)) {
             let Some(answer) = index.other_ports(*host, policy.mode(), label) else { continue };
             // A portless domain would win over a wildcard that covers the same name.
-            if !ports.contains(&Port::HTTP) && !index.covers(*host, Port::HTTP) {
+            if !index.covers(*host, Port::HTTP) {
                 domains.add(&answer, text.clone());
             }
             domains.add(&answer, format!("{text}:*"));
@@ -204,7 +206,7 @@ impl<'a> Index<'a> {
         naming?.first().map(|rule| Answer::other_port(rule, mode, label))
     }
 
-    /// Whether a wildcard decides about a host on a port.
+    /// Whether something is said of a host on a port.
     fn covers(&self, host: Host<'a>, port: Port) -> bool {
         self.allowed.covering(host).any(|rule| rule.ports.contains(port))
             || self.denying(host, Some(port), Mode::Enforce).is_some()

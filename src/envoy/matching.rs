@@ -6,29 +6,36 @@ use super::{
     deny,
 };
 use crate::policy::{DenyReason, Mode, PathPattern, Requests};
-use envoy_types::pb::envoy::{
-    config::route::v3::{
-        DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteMatch,
-        header_matcher::HeaderMatchSpecifier,
-        route::Action,
-        route_action::{ClusterSpecifier, MaxStreamDuration, UpgradeConfig, upgrade_config::ConnectConfig},
-        route_match::{ConnectMatcher, PathSpecifier},
+use envoy_types::pb::{
+    envoy::{
+        config::route::v3::{
+            DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteMatch,
+            header_matcher::HeaderMatchSpecifier,
+            route::Action,
+            route_action::{
+                ClusterSpecifier, MaxStreamDuration, UpgradeConfig, upgrade_config::ConnectConfig,
+            },
+            route_match::{ConnectMatcher, PathSpecifier},
+        },
+        r#type::matcher::v3::{
+            RegexMatcher, StringMatcher,
+            regex_matcher::{EngineType, GoogleRe2},
+            string_matcher::MatchPattern,
+        },
     },
-    r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
+    google::protobuf::BoolValue,
 };
 use std::time::Duration;
 
 /// Lets matching requests through, in earnest or to be reported.
 pub(super) fn forward(matches: RouteMatch, way: Way, cluster: Option<&str>) -> Route {
     let tunnel = matches!(matches.path_specifier, Some(PathSpecifier::ConnectMatcher(_)));
-    let upgrade_configs = if tunnel {
-        vec![UpgradeConfig {
-            upgrade_type: "CONNECT".to_owned(),
-            connect_config: Some(ConnectConfig::default()),
-            ..Default::default()
-        }]
+    let upgrade = UpgradeConfig { upgrade_type: "CONNECT".to_owned(), ..Default::default() };
+    let upgrade = if tunnel {
+        UpgradeConfig { connect_config: Some(ConnectConfig::default()), ..upgrade }
     } else {
-        Vec::new()
+        // `Upgrade: CONNECT` is no CONNECT.
+        UpgradeConfig { enabled: Some(BoolValue { value: false }), ..upgrade }
     };
     let name = match way.reported {
         Some(reason) => format!("{}{}", deny::WOULD_DENY_PREFIX, reason.as_str()),
@@ -45,7 +52,7 @@ pub(super) fn forward(matches: RouteMatch, way: Way, cluster: Option<&str>) -> R
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.unwrap_or(FORWARD_CLUSTER).to_owned())),
             // The default of 15 s cuts streamed answers.
             timeout: duration(Duration::ZERO),
-            upgrade_configs,
+            upgrade_configs: vec![upgrade],
             max_stream_duration: longest,
             ..Default::default()
         })),
@@ -64,12 +71,12 @@ pub(super) fn refuse(reason: DenyReason, matches: RouteMatch) -> Route {
 }
 
 /// 403, or let through to be reported.
-pub(super) fn refuse_or_report(refusal: Refusal, matches: RouteMatch, cluster: Option<&str>) -> Route {
+pub(super) fn refuse_or_report(refusal: Refusal, matches: RouteMatch) -> Route {
     match refusal.mode {
         Mode::Enforce => refuse(refusal.reason, matches),
         Mode::Report => {
             let way = Way { reported: Some(refusal.reason), ..Way::default() };
-            forward(matches, way, cluster)
+            forward(matches, way, None)
         }
     }
 }
@@ -95,6 +102,9 @@ pub(super) fn any_path<const N: usize>(headers: [HeaderMatcher; N]) -> RouteMatc
     }
 }
 
+/// A path in which nothing is escaped twice (`%25`), in an overlong form (`%c0`), or not as it should be.
+const ESCAPED_ONCE: &str = "([^%?]|%([013-9ABDEFabdef][0-9A-Fa-f]|2[0-46-9A-Fa-f]|[Cc][2-9A-Fa-f]))*(\\?.*)?";
+
 /// One match for each path.
 pub(super) fn requests(requests: &Requests, headers: &[HeaderMatcher]) -> Vec<RouteMatch> {
     let mut headers = headers.to_vec();
@@ -108,6 +118,10 @@ pub(super) fn requests(requests: &Requests, headers: &[HeaderMatcher]) -> Vec<Ro
         // `OPTIONS *` has no path that begins with a slash.
         return vec![with(PathSpecifier::Prefix("/".to_owned()))];
     }
+    // What an origin may decode a second time, or reads as another character, is under no path.
+    headers.push(header(":path", regex(ESCAPED_ONCE)));
+    let with =
+        |path| RouteMatch { path_specifier: Some(path), headers: headers.clone(), ..Default::default() };
     let path = |pattern: &PathPattern| match pattern {
         PathPattern::Exact(path) => PathSpecifier::Path(path.clone()),
         PathPattern::Prefix(path) => PathSpecifier::Prefix(path.clone()),
@@ -130,6 +144,16 @@ pub(super) fn ends_in_443() -> HeaderMatcher {
 fn regex(regex: &str) -> MatchPattern {
     MatchPattern::SafeRegex(RegexMatcher { regex: regex.to_owned(), ..Default::default() })
 }
+
+/// An expression that is larger than Envoy lets them be by default: those of exeat are made of bounded lists.
+#[expect(deprecated, reason = "the alternative is a setting of each sidecar's bootstrap")]
+pub(super) fn large_authority(pattern: &str) -> HeaderMatcher {
+    let engine = GoogleRe2 { max_program_size: super::any::number(MAX_PROGRAM_SIZE) };
+    let regex = RegexMatcher { regex: pattern.to_owned(), engine_type: Some(EngineType::GoogleRe2(engine)) };
+    header(":authority", MatchPattern::SafeRegex(regex))
+}
+
+const MAX_PROGRAM_SIZE: u32 = 100_000;
 
 fn header(name: &str, pattern: MatchPattern) -> HeaderMatcher {
     HeaderMatcher {

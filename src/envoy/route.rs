@@ -15,19 +15,48 @@ use super::{
     unnamed,
 };
 use crate::policy::{DenyReason, Mode, Policy};
-use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost};
+use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, Route, RouteConfiguration, VirtualHost};
 use std::collections::BTreeMap;
 
 /// Up to this many rules, each rule has a virtual host of its own.
 pub const RULES_WITH_LINE: usize = 256;
 
-/// Suffix domains match by text, so `evil@x.wild.test` would match `*.wild.test`: only host names pass.
-const NAME: &str = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*";
-/// A name or an address in brackets.
-const HOST: &str = "([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*|\\[[0-9A-Fa-f:.]+\\])";
+/// A name. Suffix domains match by text, so `evil@x.wild.test` would match `*.wild.test`: only names pass, and their last
+/// label has a letter. (RE2 programs are bounded by Envoy, to a size of 100.)
+macro_rules! name {
+    () => {
+        "([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\\.)*([0-9][0-9-]*)?[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?"
+    };
+}
+/// A port as Envoy compares it: `0443` is another text than `443`, and leads to the same port.
+macro_rules! port {
+    () => {
+        ":[1-9][0-9]*"
+    };
+}
+/// The host of a domain that is listed: a name, or an address, which is listed as it is written.
+macro_rules! host {
+    () => {
+        concat!("(", name!(), "|[0-9.]+|\\[[0-9A-Fa-f:.]+\\])")
+    };
+}
+const HOST_WITH_PORT: &str = concat!(host!(), port!());
+const HOST_WITH_OR_WITHOUT_PORT: &str = concat!(host!(), "(", port!(), ")?");
+const NAME_WITH_PORT: &str = concat!(name!(), port!());
+const NAME_WITH_OR_WITHOUT_PORT: &str = concat!(name!(), "(", port!(), ")?");
+/// An IPv4 address in its one canonical spelling: `127.0.0.01` leads where `127.0.0.1` does, and no rule about that would
+/// match it.
+macro_rules! address {
+    () => {
+        "((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+    };
+}
+const ADDRESS_WITH_PORT: &str = concat!(address!(), port!());
+const ADDRESS_WITH_OR_WITHOUT_PORT: &str = concat!(address!(), "(", port!(), ")?");
 
-/// Headers that would tell the upstream about the agent, or carry the agent's proxy credentials to it.
-const HEADERS_TO_REMOVE: [&str; 12] = [
+/// Headers that would tell the upstream about the agent, carry the agent's proxy credentials to it, or ask for what the
+/// request does not say.
+const HEADERS_TO_REMOVE: [&str; 15] = [
     "proxy-authorization",
     "proxy-connection",
     "forwarded",
@@ -40,6 +69,10 @@ const HEADERS_TO_REMOVE: [&str; 12] = [
     "x-envoy-internal",
     "x-envoy-external-address",
     "x-envoy-original-dst-host",
+    // Methods are policy.
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
 ];
 
 pub(super) fn egress(policy: &Policy) -> RouteConfiguration {
@@ -98,31 +131,31 @@ fn everything(reason: DenyReason) -> Vec<Route> {
 /// First match wins. `prefix` never matches CONNECT, and `connect_matcher` nothing else.
 fn allow_routes(ways: &Ways) -> Vec<Route> {
     // The port must be there: over HTTP/2 a CONNECT without one would match the portless domain of port 80.
-    let mut routes = vec![tunnels(ways, &format!("{HOST}:[0-9]+")), refuse(DenyReason::BadHost, connect([]))];
+    let mut routes = vec![tunnels(ways, authority(HOST_WITH_PORT)), refuse(DenyReason::BadHost, connect([]))];
     routes.extend(refused_forms());
-    routes.extend(plain(ways, &format!("{HOST}(:[0-9]+)?")));
+    routes.extend(plain(ways, &authority(HOST_WITH_OR_WITHOUT_PORT)));
     routes.push(refuse(DenyReason::BadHost, any_path([])));
     routes
 }
 
 /// The tunnels of authorities that match.
-pub(super) fn tunnels(ways: &Ways, pattern: &str) -> Route {
-    let matches = connect([authority(pattern)]);
+pub(super) fn tunnels(ways: &Ways, authority: HeaderMatcher) -> Route {
+    let matches = connect([authority]);
     match ways.tunnels {
-        Ok(way) => forward(matches, way, ways.cluster.as_deref()),
-        Err(refusal) => refuse_or_report(refusal, matches, ways.cluster.as_deref()),
+        Ok(way) => forward(matches, way, ways.cluster(way)),
+        Err(refusal) => refuse_or_report(refusal, matches),
     }
 }
 
 /// The plain requests of authorities that match.
-pub(super) fn plain(ways: &Ways, pattern: &str) -> Vec<Route> {
-    let headers = [authority(pattern), scheme("http")];
-    let cluster = ways.cluster.as_deref();
+pub(super) fn plain(ways: &Ways, authority: &HeaderMatcher) -> Vec<Route> {
+    let headers = [authority.clone(), scheme("http")];
     let pass = ways.plain.iter().flat_map(|(which, way)| {
-        requests(which, &headers).into_iter().map(|matches| forward(matches, *way, cluster))
+        let matching = requests(which, &headers).into_iter();
+        matching.map(|matches| forward(matches, *way, ways.cluster(*way)))
     });
     let rest = ways.other_plain.iter().flat_map(|(which, refusal)| {
-        requests(which, &headers).into_iter().map(|matches| refuse_or_report(*refusal, matches, cluster))
+        requests(which, &headers).into_iter().map(|matches| refuse_or_report(*refusal, matches))
     });
     pass.chain(rest).collect()
 }
@@ -138,17 +171,17 @@ pub(super) fn refused_forms() -> [Route; 2] {
 
 /// The domain `a.com:*` matches whatever stands behind the colon.
 fn other_port_routes(refusal: Refusal) -> Vec<Route> {
-    let host = || authority(&format!("{HOST}(:[0-9]+)?"));
+    let host = || authority(HOST_WITH_OR_WITHOUT_PORT);
     let tunnel = match refusal.mode {
         Mode::Enforce => host(),
-        Mode::Report => authority(&format!("{HOST}:[0-9]+")),
+        Mode::Report => authority(HOST_WITH_PORT),
     };
     let mut routes =
-        vec![refuse_or_report(refusal, connect([tunnel]), None), refuse(DenyReason::BadHost, connect([]))];
+        vec![refuse_or_report(refusal, connect([tunnel])), refuse(DenyReason::BadHost, connect([]))];
     if refusal.mode == Mode::Report {
         routes.extend(refused_forms());
     }
-    routes.push(refuse_or_report(refusal, any_path([host()]), None));
+    routes.push(refuse_or_report(refusal, any_path([host()])));
     routes.push(refuse(DenyReason::BadHost, any_path([])));
     routes
 }
@@ -159,12 +192,15 @@ fn report_routes() -> Vec<Route> {
     let brackets = || authority("\\[.*");
     let report = |matches| forward(matches, Way { reported: Some(refusal.reason), ..Way::default() }, None);
     let mut routes = vec![
-        report(connect([authority(&format!("{NAME}:[0-9]+"))])),
+        report(connect([authority(NAME_WITH_PORT)])),
+        report(connect([authority(ADDRESS_WITH_PORT)])),
         refuse(DenyReason::NotListed, connect([brackets()])),
         refuse(DenyReason::BadHost, connect([])),
     ];
     routes.extend(refused_forms());
-    routes.push(report(any_path([authority(&format!("{NAME}(:[0-9]+)?")), scheme("http")])));
+    for host in [NAME_WITH_OR_WITHOUT_PORT, ADDRESS_WITH_OR_WITHOUT_PORT] {
+        routes.push(report(any_path([authority(host), scheme("http")])));
+    }
     routes.push(refuse(DenyReason::NotListed, any_path([brackets()])));
     routes.push(refuse(DenyReason::BadHost, any_path([])));
     routes

@@ -3,7 +3,7 @@
 
 use super::{
     answer::{Answer, Label, What},
-    matching::{any_path, authority, by_rule, connect, refuse},
+    matching::{any_path, by_rule, connect, large_authority, refuse},
     route::{plain, refused_forms, tunnels},
 };
 use crate::policy::{DenyReason, DenyRule, HostPattern, Mode, Policy, Port, Rule, Target};
@@ -36,7 +36,7 @@ fn denied_names(policy: &Policy, label: Label) -> Vec<Route> {
         let names: Vec<String> = names.into_iter().collect();
         for names in names.chunks(NAMES_AT_ONCE) {
             let pattern = format!("(?i)[^:]*\\.({})(:.*)?", names.join("|"));
-            for matches in [connect([authority(&pattern)]), any_path([authority(&pattern)])] {
+            for matches in [connect([large_authority(&pattern)]), any_path([large_authority(&pattern)])] {
                 routes.push(by_rule(refuse(DenyReason::DeniedByRule, matches), &rule));
             }
         }
@@ -80,13 +80,13 @@ fn one_range(
             rule.mode == mode && ports.is_none_or(|ports| port.is_some_and(|port| ports.contains(port)))
         })
     };
-    let refused = |rule: &DenyRule, ports: &str| {
+    let refused = |rule: &str, ports: &str| {
         let pattern = format!("{addresses}{ports}");
-        [connect([authority(&pattern)]), any_path([authority(&pattern)])]
-            .map(|matches| by_rule(refuse(DenyReason::DeniedByRule, matches), &label.of(&rule.origin)))
+        [connect([large_authority(&pattern)]), any_path([large_authority(&pattern)])]
+            .map(|matches| by_rule(refuse(DenyReason::DeniedByRule, matches), rule))
     };
     if let Some(rule) = find(Mode::Enforce, None) {
-        return refused(rule, "(:.*)?").into();
+        return refused(&label.of(&rule.origin), "(:.*)?").into();
     }
     let mut covering: Vec<_> = allowed.iter().filter(|(other, _)| other.contains(&range)).collect();
     covering.sort_by_key(|(other, _)| Reverse(other.prefix_len()));
@@ -96,27 +96,41 @@ fn one_range(
         .flat_map(|(_, rule)| rule.ports.iter())
         .chain(denied_ports.flat_map(crate::policy::Ports::iter))
         .collect();
-    let mut routes = Vec::new();
+    // One expression for all ports that are answered alike.
+    let mut answers: BTreeMap<Result<Answer, String>, Vec<Port>> = BTreeMap::new();
     for port in ports {
-        // A plain request to port 80 usually names no port.
-        let written = if port == Port::HTTP { "(:80)?".to_owned() } else { format!(":{port}") };
         if let Some(rule) = find(Mode::Enforce, Some(port)) {
-            routes.extend(refused(rule, &written));
+            answers.entry(Err(label.of(&rule.origin))).or_default().push(port);
             continue;
         }
         let rules: Vec<&Rule> =
             covering.iter().map(|(_, rule)| *rule).filter(|rule| rule.ports.contains(port)).collect();
         let on_trial = find(Mode::Report, Some(port));
         let answer = Answer::allowed(&rules, on_trial, (&addresses, port), mode, label);
-        let Some(Answer { rule, what: What::Passes(ways) }) = answer else { continue };
-        let mut pass = vec![tunnels(&ways, &format!("{addresses}:{port}"))];
-        if port == Port::HTTPS {
-            let matches = any_path([authority(&format!("{addresses}:443"))]);
-            pass.push(refuse(DenyReason::NotTls, matches));
-        } else {
-            pass.extend(plain(&ways, &format!("{addresses}{written}")));
+        if let Some(answer) = answer {
+            answers.entry(Ok(answer)).or_default().push(port);
         }
-        routes.extend(pass.into_iter().map(|route| by_rule(route, &rule)));
+    }
+    let mut routes = Vec::new();
+    for (answer, ports) in answers {
+        let all: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        let with_port = format!(":({})", all.join("|"));
+        // A plain request to port 80 usually names no port.
+        let plain_port =
+            if ports.contains(&Port::HTTP) { format!("({with_port})?") } else { with_port.clone() };
+        match answer {
+            Err(rule) => routes.extend(refused(&rule, &plain_port)),
+            Ok(Answer { rule, what: What::Passes(ways) }) => {
+                let mut pass = vec![tunnels(&ways, large_authority(&format!("{addresses}{with_port}")))];
+                if ports.contains(&Port::HTTPS) {
+                    let matches = any_path([large_authority(&format!("{addresses}:443"))]);
+                    pass.push(refuse(DenyReason::NotTls, matches));
+                }
+                pass.extend(plain(&ways, &large_authority(&format!("{addresses}{plain_port}"))));
+                routes.extend(pass.into_iter().map(|route| by_rule(route, &rule)));
+            }
+            Ok(_) => {}
+        }
     }
     if routes.is_empty() { routes } else { refused_scheme(&addresses).into_iter().chain(routes).collect() }
 }
@@ -125,7 +139,7 @@ fn one_range(
 fn refused_scheme(addresses: &str) -> Option<Route> {
     let [mut https, _] = refused_forms();
     let matches = https.r#match.as_mut()?;
-    matches.headers.push(authority(&format!("{addresses}(:[0-9]+)?")));
+    matches.headers.push(large_authority(&format!("{addresses}(:[0-9]+)?")));
     Some(https)
 }
 

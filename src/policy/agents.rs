@@ -1,7 +1,7 @@
 //! The policies of all groups of sidecars.
 
-use super::{Origin, Policy, Selector, Timestamp, Who};
-use std::{collections::BTreeSet, sync::Arc};
+use super::{Origin, Policy, PolicyDiff, Selector, Timestamp, Who};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 /// A group of sidecars with a policy of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +10,10 @@ pub struct Agent {
     pub name: Arc<str>,
     /// Which sidecars.
     pub selector: Selector,
+    /// What is said of them alone.
+    pub own: Policy,
+    /// Whether what is allowed to everybody is allowed to them.
+    pub inherit: bool,
     /// What they may reach, with what they inherit.
     pub policy: Policy,
     /// Where it was written.
@@ -50,11 +54,40 @@ impl PolicySet {
         self.agents.iter().find(|agent| *agent.name == *name).map(|agent| &agent.policy)
     }
 
-    /// Which agent a sidecar is: the one that names it most closely.
+    /// What an edit changes for each agent, and for sidecars that are none (without a name). What an agent inherits is worked
+    /// out once.
     #[must_use]
-    pub fn select(&self, who: &Who<'_>) -> Option<&Agent> {
-        let matching = self.agents.iter().filter(|agent| agent.selector.matches(who));
-        matching.max_by_key(|agent| agent.selector.closeness())
+    pub fn differences(&self, new: &Self) -> Vec<(Option<Arc<str>>, PolicyDiff)> {
+        let common = PolicyDiff::between(&self.common, &new.common);
+        let nothing = Policy::default();
+        let agents = new.agents.iter().map(|agent| {
+            let old = self.agents.iter().find(|old| old.name == agent.name);
+            let alike =
+                |old: &&Agent| old.inherit && agent.inherit && old.policy.mode() == agent.policy.mode();
+            let diff = match old.filter(alike) {
+                Some(old) => common.clone().and(&PolicyDiff::between(&old.own, &agent.own)),
+                None => PolicyDiff::between(old.map_or(&nothing, |old| &old.policy), &agent.policy),
+            };
+            (Some(Arc::clone(&agent.name)), diff)
+        });
+        let agents: Vec<_> = agents.collect();
+        std::iter::once((None, common)).chain(agents).collect()
+    }
+
+    /// Which agent a sidecar is: the one that names it most closely. An error names two that do so equally; files with such
+    /// a tie are not read.
+    pub fn select(&self, who: &Who<'_>) -> Result<Option<&Agent>, [Arc<str>; 2]> {
+        let mut best: Option<&Agent> = None;
+        let mut tie = None;
+        for agent in self.agents.iter().filter(|agent| agent.selector.matches(who)) {
+            let order = best.map(|best| agent.selector.closeness().cmp(&best.selector.closeness()));
+            match (order, best) {
+                (Some(Ordering::Less), _) => {}
+                (Some(Ordering::Equal), Some(best)) => tie = Some([&best.name, &agent.name].map(Arc::clone)),
+                _ => (best, tie) = (Some(agent), None),
+            }
+        }
+        tie.map_or(Ok(best), Err)
     }
 
     /// All policies: the common one without a name.
@@ -68,7 +101,7 @@ impl PolicySet {
     pub fn entries(&self) -> usize {
         let mut allowed = BTreeSet::new();
         let mut denied = BTreeSet::new();
-        for (_, policy) in self.policies() {
+        for policy in std::iter::once(&self.common).chain(self.agents.iter().map(|agent| &agent.own)) {
             allowed.extend(policy.rules().iter().map(|rule| (&rule.target, &rule.ports, &rule.grant)));
             denied.extend(policy.denied().iter().map(|rule| (&rule.target, &rule.ports)));
         }
@@ -78,14 +111,17 @@ impl PolicySet {
     /// The policies at an instant: without what has expired by then.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Self {
-        let agents = self.agents.iter().map(|agent| Agent { policy: agent.policy.at(now), ..agent.clone() });
+        let at =
+            |agent: &Agent| Agent { own: agent.own.at(now), policy: agent.policy.at(now), ..agent.clone() };
+        let agents = self.agents.iter().map(at);
         Self { common: self.common.at(now), agents: agents.collect() }
     }
 
     /// The next instant at which something expires.
     #[must_use]
     pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
-        self.policies().flat_map(|(_, policy)| policy.ends()).filter(|end| *end > now).min()
+        let own = self.agents.iter().map(|agent| &agent.own);
+        std::iter::once(&self.common).chain(own).flat_map(Policy::ends).filter(|end| *end > now).min()
     }
 }
 
@@ -108,13 +144,15 @@ mod tests {
         let agent = |name: &str, id: &str| Agent {
             name: name.into(),
             selector: Selector { node_id: Glob::new(id), ..Selector::default() },
+            own: Policy::new(vec![rule(Some("2026-12-31"))]),
+            inherit: false,
             policy: Policy::new(vec![rule(Some("2026-12-31"))]),
             origin: Origin { file: "f".into(), line: 2 },
         };
         let set = PolicySet::new(Policy::new(vec![rule(None)]), vec![agent("x", "a-*"), agent("b", "a-1")]);
         let select = |node_id| {
             let agent = set.select(&Who { node_id, ..Who::default() });
-            agent.map(|agent| agent.name.to_string())
+            agent.unwrap().map(|agent| agent.name.to_string())
         };
         assert_eq!(select("a-1").as_deref(), Some("b"));
         assert_eq!(select("a-2").as_deref(), Some("x"));

@@ -158,6 +158,12 @@ impl Policy {
             let rule = naming.map(|rule| AnyRule::Allow(rule));
             return Verdict::Deny { reason: DenyReason::PrivateAddress, rule };
         }
+        // Other spellings of addresses lead to the same places, past what is said of them.
+        let last = host.rsplit('.').next().unwrap_or(host);
+        let named = host.starts_with('[') || last.bytes().any(|byte| byte.is_ascii_alphabetic());
+        if self.mode == Mode::Report && !named && literal(host).is_none() {
+            return Verdict::Deny { reason: DenyReason::BadHost, rule: None };
+        }
         match naming {
             Some(rule) => self.refusal(DenyReason::PortNotListed, Some(AnyRule::Allow(rule))),
             // What is no host name with a port is refused in any mode.

@@ -1,10 +1,7 @@
 //! What an edit changes, in the words of the file.
 
 use super::{AnyRule, DenyRule, Mode, Policy, Rule};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
 /// The entries that an edit adds and removes. Moved lines and comments are no difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +19,17 @@ pub struct PolicyDiff {
 }
 
 impl PolicyDiff {
+    /// Both together: what an agent inherits, and its own.
+    #[must_use]
+    pub fn and(mut self, own: &Self) -> Self {
+        self.added.extend(own.added.iter().cloned());
+        self.removed.extend(own.removed.iter().cloned());
+        self.widening.extend(own.widening.iter().cloned());
+        self.opens |= own.opens;
+        self.closes |= own.closes;
+        self
+    }
+
     /// More entries than this are counted instead of named.
     const NAMED: usize = 8;
 
@@ -118,6 +126,8 @@ pub enum Widening {
     DenyRemoved,
     /// What is not listed passes and is reported.
     ReportMode,
+    /// Other sidecars may be the agent.
+    Match,
 }
 
 impl Widening {
@@ -129,6 +139,7 @@ impl Widening {
             Self::Private => "a private target",
             Self::DenyRemoved => "a deny entry is gone",
             Self::ReportMode => "everything else passes and is reported",
+            Self::Match => "other sidecars may be the agent",
         }
     }
 }
@@ -189,24 +200,12 @@ fn closes(rule: AnyRule<'_>) -> Change {
 }
 
 /// Rules of one policy that none of another includes.
-fn missing<'a>(of: &'a Policy, from: &'a Policy) -> Vec<&'a Rule> {
-    // Nearly all rules of an edited policy are in both.
-    let same: BTreeMap<String, &Rule> = from.rules().iter().map(|rule| (rule.spelling(), &**rule)).collect();
-    let rules = of.rules().iter().map(|rule| &**rule).filter(|rule| !same.contains_key(&rule.spelling()));
-    rules.filter(|rule| !from.rules().iter().any(|other| other.includes(rule))).collect()
+fn missing<'a>(of: &'a Policy, from: &Policy) -> Vec<&'a Rule> {
+    let index = from.index();
+    of.rules().iter().map(|rule| &**rule).filter(|rule| !index.includes(rule)).collect()
 }
 
-fn missing_denials<'a>(of: &'a Policy, from: &'a Policy) -> Vec<&'a DenyRule> {
-    let same: BTreeSet<String> = deny_spellings(from);
-    let includes = |one: &DenyRule, other: &DenyRule| {
-        let ports = match (&one.ports, &other.ports) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(own), Some(other)) => other.iter().all(|port| own.contains(port)),
-        };
-        let longer = one.until.is_none_or(|own| other.until.is_some_and(|other| own >= other));
-        one.target.includes(&other.target) && ports && longer && one.mode <= other.mode
-    };
-    let rules = of.denied().iter().map(|rule| &**rule).filter(|rule| !same.contains(&rule.spelling()));
-    rules.filter(|rule| !from.denied().iter().any(|other| includes(other, rule))).collect()
+fn missing_denials<'a>(of: &'a Policy, from: &Policy) -> Vec<&'a DenyRule> {
+    let index = from.index();
+    of.denied().iter().map(|rule| &**rule).filter(|rule| !index.denies(rule)).collect()
 }

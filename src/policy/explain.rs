@@ -1,6 +1,7 @@
 //! Why a request passes or not, and what came near: for people, beside the decision itself.
 
-use super::{AnyRule, DenyRule, Mode, Policy, Request, Rule, Timestamp, Verdict};
+use super::{AnyRule, DenyReason, DenyRule, Policy, Request, Rule, Timestamp, Verdict};
+use std::sync::Arc;
 
 /// The decision with everything that a person may want to know of it.
 #[derive(Clone, Debug)]
@@ -43,38 +44,23 @@ impl Policy {
         Explanation { verdict: self.verdict_at(request, now), covering, near }
     }
 
-    /// As [`Self::decide`] of the policy at that instant, with rules of this one.
+    /// As [`Self::decide`] of the policy at that instant, with rules of this one: both share them.
     fn verdict_at(&self, request: &Request, now: Timestamp) -> Verdict<'_> {
-        let later = self.at(now);
+        let there = self.at(now);
+        let allowed = |rule: &Rule| self.rules().iter().find(|own| std::ptr::eq(Arc::as_ptr(own), rule));
+        let denied = |rule: &DenyRule| self.denied().iter().find(|own| std::ptr::eq(Arc::as_ptr(own), rule));
         let own = |rule: AnyRule<'_>| match rule {
-            AnyRule::Allow(rule) => {
-                self.rules().iter().find(|own| ***own == *rule).map(|own| AnyRule::Allow(own))
-            }
-            AnyRule::Deny(rule) => {
-                self.denied().iter().find(|own| ***own == *rule).map(|own| AnyRule::Deny(own))
-            }
+            AnyRule::Allow(rule) => allowed(rule).map(|own| AnyRule::Allow(own)),
+            AnyRule::Deny(rule) => denied(rule).map(|own| AnyRule::Deny(own)),
         };
-        match later.decide(request) {
-            Verdict::Allow(rule) => match self.rules().iter().find(|own| ***own == *rule) {
-                Some(own) => Verdict::Allow(own),
-                None => self.decide(request),
-            },
+        match there.decide(request) {
+            Verdict::Allow(rule) => allowed(rule)
+                .map_or(Verdict::Deny { reason: DenyReason::NotListed, rule: None }, |own| {
+                    Verdict::Allow(own)
+                }),
             Verdict::WouldDeny { reason, rule } => Verdict::WouldDeny { reason, rule: rule.and_then(own) },
             Verdict::Deny { reason, rule } => Verdict::Deny { reason, rule: rule.and_then(own) },
         }
-    }
-
-    /// Rules that another rule makes superfluous, each with that rule: everything that it lets through passes without
-    /// it. Of two equal ones it is the later. Only names and addresses are looked up, so that many rules cost little.
-    #[must_use]
-    pub fn redundant(&self) -> Vec<(&Rule, AnyRule<'_>)> {
-        super::redundant::redundant(self)
-    }
-
-    /// Whether any rule is on trial.
-    #[must_use]
-    pub fn reports(&self) -> bool {
-        self.mode() == Mode::Report || self.rules().iter().any(|rule| rule.grant.mode == Mode::Report)
     }
 }
 

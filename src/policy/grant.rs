@@ -1,5 +1,6 @@
 //! In which way a rule lets a request through: protocol, methods, paths, and the conditions that go with it.
 
+use super::{AddressGuard, overlaps};
 use ipnet::IpNet;
 use std::{
     fmt,
@@ -240,7 +241,21 @@ impl Grant {
         self.traffic.includes(&other.traffic)
             && (self.mode == Mode::Enforce || other.mode == Mode::Report)
             && longer
-            && (self.private == other.private || other.private.is_none())
+            && reach_includes(self.private.as_ref(), other.private.as_ref())
+    }
+}
+
+/// Whether an entry leads wherever another one does.
+fn reach_includes(one: Option<&Private>, other: Option<&Private>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (None, Some(_)) => false,
+        (Some(one), None) => one.addresses.is_empty(),
+        (Some(one), Some(other)) => {
+            let guarded = AddressGuard::never_meant();
+            let plain = |range: &IpNet| !guarded.iter().any(|never| overlaps(never, range));
+            one == other || one.addresses.is_empty() && other.addresses.iter().all(plain)
+        }
     }
 }
 

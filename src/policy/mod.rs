@@ -36,6 +36,7 @@ pub use port::{InvalidPort, Port, Ports};
 pub use private::AddressGuard;
 pub use question::Question;
 pub use reason::DenyReason;
+pub use redundant::Index;
 pub use rule::{AnyRule, DenyRule, Note, Rule};
 pub use selector::{Glob, Selector, Who};
 pub use suffix::{Suffix, suffix_of};
@@ -47,8 +48,9 @@ use std::sync::Arc;
 /// Everything one group of sidecars may reach. The default value denies everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    rules: Vec<Arc<Rule>>,
-    denied: Vec<Arc<DenyRule>>,
+    /// Shared by all that is the same at another instant.
+    rules: Arc<[Arc<Rule>]>,
+    denied: Arc<[Arc<DenyRule>]>,
     mode: Mode,
 }
 
@@ -65,20 +67,23 @@ impl Policy {
     pub fn with(mut rules: Vec<Arc<Rule>>, mut denied: Vec<Arc<DenyRule>>, mode: Mode) -> Self {
         rules.sort_by(|a, b| (&a.origin, &a.target).cmp(&(&b.origin, &b.target)));
         denied.sort_by(|a, b| (&a.origin, &a.target).cmp(&(&b.origin, &b.target)));
-        Self { rules, denied, mode }
+        Self { rules: rules.into(), denied: denied.into(), mode }
     }
 
     /// What of this policy `old` allows already: the step between the two that only takes away. A rule counts as a
     /// whole, so one that no single old rule includes is left out.
     #[must_use]
     pub fn narrowed_to(&self, old: &Self) -> Self {
-        let was_allowed = |rule: &&Arc<Rule>| old.rules.iter().any(|old| old.includes(rule));
-        let denied = self.denied.iter().chain(&old.denied).cloned();
-        Self {
-            rules: self.rules.iter().filter(was_allowed).cloned().collect(),
-            denied: denied.collect(),
-            mode: self.mode.min(old.mode),
-        }
+        let before = old.index();
+        let rules = self.rules.iter().filter(|rule| before.includes(rule)).cloned().collect();
+        let denied = self.denied.iter().chain(&*old.denied).cloned().collect();
+        Self::with(rules, denied, self.mode.min(old.mode))
+    }
+
+    /// Its rules by what they are built on.
+    #[must_use]
+    pub fn index(&self) -> Index<'_> {
+        Index::of(self)
     }
 
     /// The rules that allow, sorted by file and line.
@@ -103,6 +108,9 @@ impl Policy {
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Self {
         let there = |until: Option<Timestamp>| until.is_none_or(|until| now < until);
+        if self.ends().all(|end| now < end) {
+            return self.clone();
+        }
         Self {
             rules: self.rules.iter().filter(|rule| there(rule.until)).cloned().collect(),
             denied: self.denied.iter().filter(|rule| there(rule.until)).cloned().collect(),

@@ -95,6 +95,13 @@ impl Ports {
         self.0.binary_search(&port).is_ok()
     }
 
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The ports in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Port> + '_ {
         self.0.iter().copied()

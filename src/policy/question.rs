@@ -51,13 +51,33 @@ impl FromStr for Question {
         let (host, port) = split(named)?;
         let port = port.map_or(Ok(default), |port| Port::parse(port).map_err(|error| error.to_string()))?;
         let host = normal(host)?;
-        let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+        let path = normal_path(path.split(['?', '#']).next().unwrap_or(""))?;
         let request = match via {
             Via::Tunnel => Request::tunnel(host, port),
-            Via::PlainHttp => Request { path: path.to_owned(), ..Request::plain(host, port) },
+            Via::PlainHttp => Request { path, ..Request::plain(host, port) },
         };
         Ok(Self { text: text.to_owned(), request })
     }
+}
+
+/// A path as Envoy compares it: dots resolved, slashes merged.
+fn normal_path(path: &str) -> Result<String, String> {
+    if path.contains(['%', '\\']) {
+        return Err(
+            "write the path without escapes: Envoy resolves or refuses them before it compares".to_owned()
+        );
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').skip(1) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let ends = path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..");
+    let end = if ends && !parts.is_empty() { "/" } else { "" };
+    Ok(format!("/{}{end}", parts.join("/")))
 }
 
 /// Host and port; brackets stay.
@@ -118,6 +138,10 @@ mod tests {
                     ..Request::plain("a.test", port("80"))
                 },
             ),
+            (
+                "http://a.test//v1/./x/../y/",
+                Request { path: "/v1/y/".to_owned(), ..Request::plain("a.test", port("80")) },
+            ),
             ("POST https://a.test/", Request::tunnel("a.test", port("443"))),
         ] {
             let asked: Question = text.parse().unwrap();
@@ -131,6 +155,7 @@ mod tests {
             ("https://127.1/", "IP address"),
             ("https://[0::1]/", "write [::1]"),
             ("https:///x", "empty"),
+            ("http://a.test/%61dmin", "without escapes"),
             ("G(T http://a.test", "capital letters"),
         ] {
             assert!(text.parse::<Question>().unwrap_err().contains(words), "{text}");

@@ -1,16 +1,23 @@
 //! Rules that another one makes superfluous or ineffective: looked up by name, so that many rules cost little.
 
-use super::{AnyRule, DenyRule, Policy, Rule, Target};
+use super::{AnyRule, DenyRule, HostName, Policy, Rule, Target};
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// Rules by what they are built on.
-struct Index<'a, R> {
+/// The rules of a policy by what they are built on.
+#[derive(Debug)]
+pub struct Index<'a> {
+    allowed: ByTarget<'a, Rule>,
+    denied: ByTarget<'a, DenyRule>,
+}
+
+#[derive(Debug)]
+struct ByTarget<'a, R> {
     names: BTreeMap<&'a str, Vec<&'a R>>,
     addresses: BTreeMap<IpAddr, Vec<&'a R>>,
     ranges: Vec<&'a R>,
 }
 
-impl<'a, R> Index<'a, R> {
+impl<'a, R> ByTarget<'a, R> {
     fn of(rules: impl Iterator<Item = (&'a Target, &'a R)>) -> Self {
         let mut index = Self { names: BTreeMap::new(), addresses: BTreeMap::new(), ranges: Vec::new() };
         for (target, rule) in rules {
@@ -27,7 +34,7 @@ impl<'a, R> Index<'a, R> {
 
     /// The rules that may include a target.
     fn about<'b>(&'b self, target: &'b Target) -> impl Iterator<Item = &'a R> + 'b {
-        let name = target.name().map(super::HostName::as_str).unwrap_or_default();
+        let name = target.name().map(HostName::as_str).unwrap_or_default();
         let above = name.match_indices('.').filter_map(move |(at, _)| name.get(at + 1..));
         let names = std::iter::once(name).chain(above).filter_map(|name| self.names.get(name)).flatten();
         let address = match target {
@@ -39,28 +46,48 @@ impl<'a, R> Index<'a, R> {
     }
 }
 
-/// See [`Policy::redundant`].
-pub(super) fn redundant(policy: &Policy) -> Vec<(&Rule, AnyRule<'_>)> {
-    let allowed = Index::of(policy.rules().iter().map(|rule| (&rule.target, &**rule)));
-    let denied: Index<'_, DenyRule> = Index::of(policy.denied().iter().map(|rule| (&rule.target, &**rule)));
-    let mut found = Vec::new();
-    for rule in policy.rules() {
-        let deny = denied.about(&rule.target).find(|deny| deny.includes(rule)).map(AnyRule::Deny);
+impl<'a> Index<'a> {
+    pub(super) fn of(policy: &'a Policy) -> Self {
+        Self {
+            allowed: ByTarget::of(policy.rules().iter().map(|rule| (&rule.target, &**rule))),
+            denied: ByTarget::of(policy.denied().iter().map(|rule| (&rule.target, &**rule))),
+        }
+    }
+
+    /// Whether one of the rules lets through all that a rule does.
+    #[must_use]
+    pub fn includes(&self, rule: &Rule) -> bool {
+        self.allowed.about(&rule.target).any(|other| other.includes(rule))
+    }
+
+    /// Whether one of the deny rules denies all that a deny rule does.
+    #[must_use]
+    pub fn denies(&self, rule: &DenyRule) -> bool {
+        self.denied.about(&rule.target).any(|other| other.includes_denial(rule))
+    }
+
+    /// The other rule because of which a rule changes nothing: one that denies all of it, or that lets all of it through.
+    /// Of two equal ones the later changes nothing.
+    #[must_use]
+    pub fn by(&self, rule: &Rule) -> Option<AnyRule<'a>> {
+        let deny = self.denied.about(&rule.target).find(|deny| deny.includes(rule)).map(AnyRule::Deny);
         let cover = || {
-            let mut others = allowed.about(&rule.target);
+            let mut others = self.allowed.about(&rule.target);
             let other = others.find(|other| {
-                !std::ptr::eq(*other, &raw const **rule)
+                !std::ptr::eq(*other, rule)
                     && other.includes(rule)
-                    // Of two equal ones the first stays.
                     && (!rule.includes(other) || other.origin < rule.origin)
             });
             other.map(AnyRule::Allow)
         };
-        if let Some(by) = deny.or_else(cover) {
-            found.push((&**rule, by));
-        }
+        deny.or_else(cover)
     }
-    found
+
+    /// The rules of a policy that change nothing, each with the other rule.
+    #[must_use]
+    pub fn redundant<'b>(&self, policy: &'b Policy) -> Vec<(&'b Rule, AnyRule<'a>)> {
+        policy.rules().iter().filter_map(|rule| Some((&**rule, self.by(rule)?))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -91,8 +118,12 @@ mod tests {
             rule(HostPattern::Exact, "b.test", 5),
         ];
         let policy = Policy::with(rules, vec![Arc::new(deny)], Mode::Enforce);
-        let found: Vec<(u32, u32)> =
-            policy.redundant().iter().map(|(rule, by)| (rule.origin.line, by.origin().line)).collect();
+        let found: Vec<(u32, u32)> = policy
+            .index()
+            .redundant(&policy)
+            .iter()
+            .map(|(rule, by)| (rule.origin.line, by.origin().line))
+            .collect();
         assert_eq!(found, [(1, 2), (3, 2), (4, 9)]);
     }
 }

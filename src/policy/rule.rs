@@ -108,6 +108,18 @@ impl DenyRule {
         self.mode == Mode::Enforce && ports && self.target.includes(&rule.target)
     }
 
+    /// Whether everything that another deny rule denies is denied, for as long.
+    #[must_use]
+    pub fn includes_denial(&self, other: &Self) -> bool {
+        let ports = match (&self.ports, &other.ports) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(other)) => other.iter().all(|port| own.contains(port)),
+        };
+        let longer = self.until.is_none_or(|own| other.until.is_some_and(|other| own >= other));
+        self.target.includes(&other.target) && ports && longer && self.mode <= other.mode
+    }
+
     /// The rule in short: `deny .a.com`.
     #[must_use]
     pub fn spelling(&self) -> String {

@@ -20,10 +20,14 @@ pub struct Who<'a> {
 pub struct Glob(String);
 
 impl Glob {
-    /// Any text that is not empty and not only stars.
+    /// Longest text.
+    pub const MAX: usize = 256;
+
+    /// Any text that is not empty, not only stars, and not too long.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        text.bytes().any(|byte| byte != b'*').then(|| Self(text.to_owned()))
+        let says_something = text.bytes().any(|byte| byte != b'*');
+        (says_something && text.len() <= Self::MAX).then(|| Self(text.to_owned()))
     }
 
     /// Whether a text is covered.
@@ -50,7 +54,11 @@ impl Glob {
     /// Whether some text is covered by both.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
-        meet(self.0.as_bytes(), other.0.as_bytes())
+        match (self.0.contains('*'), other.0.contains('*')) {
+            (false, _) => other.matches(&self.0),
+            (_, false) => self.matches(&other.0),
+            (true, true) => meet(self.0.as_bytes(), other.0.as_bytes()),
+        }
     }
 
     /// How closely it names a text: exact before glob, then the number of characters.
@@ -130,7 +138,11 @@ impl Selector {
             (Some(own), Some(other)) => own.meets(other),
             _ => true,
         };
-        self.closeness() == other.closeness() && self.globs().into_iter().zip(other.globs()).all(meet)
+        // A certificate can have both of two DNS names.
+        let dns = usize::from(self.dns_san.is_some() && other.dns_san.is_some());
+        let mut pairs = self.globs().into_iter().zip(other.globs()).enumerate();
+        self.closeness() == other.closeness()
+            && pairs.all(|(index, pair)| index == dns && dns == 1 || meet(pair))
     }
 
     const fn globs(&self) -> [&Option<Glob>; 4] {

@@ -23,14 +23,18 @@ impl Timestamp {
         let bytes = text.as_bytes();
         let rfc = bytes.get(4) == Some(&b'-') && bytes.get(10) == Some(&b'T') && !text.contains('[');
         let time: jiff::Timestamp = text.parse().map_err(|_| FORMS)?;
-        if rfc { Ok(Self(time)) } else { Err(FORMS) }
+        if rfc { Ok(Self::whole(time)) } else { Err(FORMS) }
     }
 
     /// The clock's time.
     #[must_use]
     pub fn of(time: SystemTime) -> Self {
         // The clock of a machine is between the years -9999 and 9999.
-        Self(jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX))
+        Self::whole(jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX))
+    }
+
+    fn whole(time: jiff::Timestamp) -> Self {
+        Self(jiff::Timestamp::from_second(time.as_second()).unwrap_or(time))
     }
 
     /// As the clock tells it.

@@ -4,7 +4,7 @@ use super::groups::COMMON;
 use crate::{
     fleet::{Progress, Tracking},
     metrics::Metrics,
-    policy::PolicyDiff,
+    policy::{PolicyDiff, PolicySet},
 };
 use std::{
     fmt,
@@ -26,13 +26,44 @@ pub(super) struct Edit {
     pub(super) change: Changes,
 }
 
-/// What an edit changes, by group.
-#[derive(Debug, Default)]
-pub(super) struct Changes(Vec<(Arc<str>, PolicyDiff)>);
+/// What an edit changes.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// Agents that came, went or match other sidecars, in words.
+    agents: Vec<String>,
+    /// By group, the common one first.
+    groups: Vec<(Arc<str>, PolicyDiff)>,
+}
 
 impl Changes {
-    pub(super) fn add(&mut self, group: &Arc<str>, change: PolicyDiff) {
-        self.0.push((Arc::clone(group), change));
+    pub(super) fn of(old: &PolicySet, new: &PolicySet) -> Self {
+        let find =
+            |set: &PolicySet, name: &str| set.agents().iter().find(|agent| *agent.name == *name).cloned();
+        let mut agents = Vec::new();
+        for agent in new.agents() {
+            match find(old, &agent.name) {
+                None => agents.push(format!("agent {} is new", agent.name)),
+                Some(old) if old.selector != agent.selector => {
+                    agents.push(format!("agent {} matches other sidecars", agent.name));
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = old.agents().iter().filter(|agent| find(new, &agent.name).is_none());
+        agents.extend(gone.map(|agent| format!("agent {} is gone", agent.name)));
+        let group = |name: Option<Arc<str>>| name.unwrap_or_else(|| COMMON.into());
+        let groups = old.differences(new).into_iter().map(|(name, change)| (group(name), change)).collect();
+        Self { agents, groups }
+    }
+
+    /// All groups that there are now.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&Arc<str>, &PolicyDiff)> {
+        self.groups.iter().map(|(group, change)| (group, change))
+    }
+
+    /// Whether sidecars are sent away to come back as another agent.
+    pub(super) fn moves(&self) -> bool {
+        !self.agents.is_empty()
     }
 
     fn count(&self, of: impl Fn(&PolicyDiff) -> usize) -> usize {
@@ -40,13 +71,13 @@ impl Changes {
     }
 
     fn closes(&self) -> bool {
-        self.0.iter().any(|(_, change)| change.closes)
+        self.groups.iter().any(|(_, change)| change.closes)
     }
 
     /// What is worth telling: what agents inherit is told once.
     pub(super) fn told(&self) -> impl Iterator<Item = (&Arc<str>, &PolicyDiff)> {
-        let common = self.0.iter().find(|(group, _)| **group == *COMMON).map(|(_, change)| change);
-        self.0
+        let common = self.groups.first().map(|(_, change)| change);
+        self.groups
             .iter()
             .filter(move |(group, change)| **group == *COMMON || Some(change) != common)
             .map(|(group, change)| (group, change))
@@ -56,6 +87,10 @@ impl Changes {
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
+        for agent in &self.agents {
+            write!(f, "{separator}{agent}")?;
+            separator = "; ";
+        }
         for (group, change) in self.told().filter(|(_, change)| !change.is_empty()) {
             match &**group {
                 COMMON => write!(f, "{separator}{change}")?,

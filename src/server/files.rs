@@ -1,7 +1,7 @@
 //! What is on disk, in the ledger's terms.
 
 use crate::{
-    allowlist::{Found, FoundFile, Include, Ledger, Loaded, MAX_BYTES},
+    allowlist::{Found, FoundFile, Include, Ledger, Loaded, MAX_BYTES, MAX_INCLUDES},
     policy::Timestamp,
     source::{Bundle, File, Place, RootState, scan},
 };
@@ -11,14 +11,24 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::SystemTime};
 #[must_use]
 pub fn read(paths: &[PathBuf]) -> Loaded {
     let mut ledger = Ledger::default();
-    let mut included = BTreeSet::new();
-    loop {
-        let places = paths.iter().cloned().map(Place::Path).chain(patterns(&included).map(Place::Pattern));
-        ledger.read(&found(&scan(&places.collect::<Vec<_>>(), MAX_BYTES)));
-        // It ends: includes are followed to a depth.
+    let named = || paths.iter().cloned().map(Place::Path);
+    ledger.read(&found(&scan(&named().collect::<Vec<_>>(), MAX_BYTES), paths.len()));
+    follow_includes(&mut ledger, |included| {
+        let places = named().chain(patterns(included).map(Place::Pattern));
+        found(&scan(&places.collect::<Vec<_>>(), MAX_BYTES), paths.len())
+    });
+    ledger.settle(Timestamp::of(SystemTime::now()))
+}
+
+/// Reads what files include, and what that includes, as deep as it may be. `look` looks at the operator's paths and at these.
+pub(super) fn follow_includes(ledger: &mut Ledger, mut look: impl FnMut(&BTreeSet<Include>) -> Vec<Found>) {
+    let mut included = ledger.includes();
+    // One more, so that what is too deep is seen.
+    for _ in 0..=MAX_INCLUDES {
+        ledger.read(&look(&included));
         let wanted = ledger.includes();
         if wanted.is_subset(&included) {
-            return ledger.settle(Timestamp::of(SystemTime::now()));
+            return;
         }
         included.extend(wanted);
     }
@@ -30,15 +40,16 @@ pub(super) fn patterns(includes: &BTreeSet<Include>) -> impl Iterator<Item = Pat
     paths.into_iter()
 }
 
-/// The disk's terms in the ledger's terms.
-pub(super) fn found(bundle: &Bundle) -> Vec<Found> {
+/// The disk's terms in the ledger's terms. The first `named` paths are the operator's.
+pub(super) fn found(bundle: &Bundle, named: usize) -> Vec<Found> {
     let file = |file: &File| FoundFile {
         path: printable(&file.path.to_string_lossy()),
         label: printable(&file.label),
         content: file.content.clone().map_err(|error| error.to_string()),
     };
-    let roots = bundle.roots.iter().map(|root| Found {
+    let roots = bundle.roots.iter().enumerate().map(|(index, root)| Found {
         path: printable(&root.path.to_string_lossy()),
+        included: index >= named,
         files: match &root.state {
             RootState::Files(files) => Ok(files.iter().map(file).collect()),
             RootState::Unreadable(why) => Err(why.to_string()),

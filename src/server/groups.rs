@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 pub(super) use crate::admin::COMMON;
 
-/// Sidecars are agents, or they get the common policy. Their certificate says who they are, else they are what they say.
+/// Sidecars are agents, or they get the common policy. A certificate proves who they are, for agents that match by it; the
+/// xDS node is what they say of themselves, also with a certificate.
 #[derive(Debug)]
 pub(super) struct SidecarGroups {
     stores: Arc<Stores>,
@@ -67,7 +68,13 @@ impl Groups for SidecarGroups {
             node_cluster: &node.cluster,
         };
         let places = self.places();
-        let agent = places.as_ref().and_then(|places| places.policies.select(&who));
+        let agent = match places.as_ref().map(|places| places.policies.select(&who)) {
+            Some(Err([one, other])) => {
+                return Err(format!("agents {one} and {other} name this sidecar equally closely"));
+            }
+            Some(Ok(agent)) => agent,
+            None => None,
+        };
         let group = agent.map_or_else(|| COMMON.into(), |agent| Arc::clone(&agent.name));
         let store = self.stores.open(&group);
         Ok(Assignment { group, store, identity })

@@ -3,7 +3,7 @@
 use super::{
     ServerConfig,
     convergence::{self, Changes, Edit},
-    files::{found, patterns},
+    files::{follow_includes, found, patterns},
     groups::{COMMON, SidecarGroups},
     state_dir::StateDir,
 };
@@ -34,6 +34,8 @@ const MOST_WIDENINGS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Pipeline {
     watcher: Watcher,
+    /// How many paths the operator named.
+    named: usize,
     core: Core,
 }
 
@@ -71,6 +73,7 @@ impl Pipeline {
         let saved = state_dir.as_ref().map(StateDir::saved).unwrap_or_default();
         Ok(Self {
             watcher: Watcher::new(config.allowlists.clone(), MAX_BYTES),
+            named: config.allowlists.len(),
             core: Core {
                 ledger: Ledger::restoring(saved),
                 state_dir,
@@ -108,23 +111,26 @@ impl Pipeline {
                 loop {
                     tokio::select! {
                         change = &mut changed => break change.noticed,
-                        () = self.core.clock_moved() => self.core.apply(Instant::now()),
+                        () = self.core.clock_moved() => {
+                            tokio::task::block_in_place(|| self.core.apply(Instant::now()));
+                        }
                     }
                 }
             };
-            self.apply(noticed);
+            // Large allowlists take a moment, in which streams go on.
+            tokio::task::block_in_place(|| self.apply(noticed));
         }
     }
 
     /// Reads what is on disk, with everything that it includes, and puts it in force.
     fn apply(&mut self, noticed: Instant) {
-        loop {
-            self.core.ledger.read(&found(self.watcher.current()));
-            // It ends: includes are followed to a depth.
-            if !self.watcher.include(patterns(&self.core.ledger.includes())) {
-                break;
-            }
-        }
+        let named = self.named;
+        self.core.ledger.read(&found(self.watcher.current(), named));
+        let watcher = &mut self.watcher;
+        follow_includes(&mut self.core.ledger, |included| {
+            watcher.include(patterns(included));
+            found(watcher.current(), named)
+        });
         self.core.apply(noticed);
     }
 }
@@ -146,7 +152,7 @@ impl Core {
 
     fn apply(&mut self, noticed: Instant) {
         let now = Timestamp::of(SystemTime::now());
-        let Loaded { policies, files, texts } = self.ledger.settle(now);
+        let Loaded { policies, files, texts, settled } = self.ledger.settle(now);
         let before = self.outlets.states.borrow().files.clone();
         if policies.is_some() {
             self.policies = policies;
@@ -165,7 +171,7 @@ impl Core {
                 state.applied_at = Some(SystemTime::now());
             }
         });
-        if let Some(state_dir) = &mut self.state_dir {
+        if let Some(state_dir) = self.state_dir.as_mut().filter(|_| settled) {
             state_dir.save(self.ledger.last_good());
         }
     }
@@ -181,20 +187,27 @@ impl Core {
         let (first, nothing) = (old.is_none(), Arc::default());
         let old = old.map_or(nothing, |(old, _)| old);
         let entries = policies.entries();
-        let mut edit = Edit { noticed, entries, change: Changes::default() };
+        let mut edit = Edit { noticed, entries, change: Changes::of(&old, &policies) };
         let mut trackings = Vec::new();
-        // Agents before the common policy: who stops being one is served the common one.
-        for (name, policy) in policies.policies() {
-            let group = name.map_or_else(|| COMMON.into(), Arc::clone);
-            let change = self.publish(&group, old.policy(name.map(|name| &**name)), policy, first);
-            trackings.extend(change.1);
-            edit.change.add(&group, change.0);
+        // Who comes to a new agent finds it served; who leaves an agent does so before that is told anything that is not for
+        // them; then everybody gets what is new.
+        let (known, new): (Vec<_>, Vec<_>) = edit
+            .change
+            .groups()
+            .filter_map(|(group, change)| Some((group, change, policies.policy(name_of(group))?)))
+            .partition(|(group, ..)| self.outlets.stores.current(group).is_some());
+        for (group, change, policy) in new {
+            trackings.extend(self.publish(group, None, policy, change, first));
+        }
+        self.outlets.groups.set_policies(Arc::clone(&policies));
+        for (group, change, policy) in known {
+            trackings.extend(self.publish(group, old.policy(name_of(group)), policy, change, first));
         }
         if !first {
             edit.change.told().for_each(|(group, change)| warn_of_widening(group, change));
         }
-        self.outlets.groups.set_policies(Arc::clone(&policies));
-        self.outlets.policies.send_replace(Some(Arc::clone(&policies)));
+        edit.entries = entries;
+        self.outlets.policies.send_replace(self.policies.clone().map(Arc::new));
         self.in_force = Some((policies, now));
         self.outlets.metrics.edit(EditOutcome::Applied);
         if first {
@@ -202,43 +215,46 @@ impl Core {
             tracing::info!(entries, "serving {entries} allowlist entries{nothing}");
         } else if trackings.is_empty() {
             let change = &edit.change;
-            tracing::info!(entries, "allowlist edit: {change}; nothing changes at the sidecars");
+            let nothing = if change.moves() {
+                "sidecars that it concerns reconnect"
+            } else {
+                "nothing changes at the sidecars"
+            };
+            tracing::info!(entries, "allowlist edit: {change}; {nothing}");
         } else {
             tokio::spawn(convergence::report(trackings, self.outlets.metrics.clone(), edit));
         }
         true
     }
 
-    /// Publishes the policy of one group. Gives what it changes, and how far that has come if it is anything to the
-    /// sidecars.
+    /// Publishes the policy of one group. Gives how far that has come if it is anything to the sidecars.
     fn publish(
         &self,
         group: &Arc<str>,
         old: Option<&Policy>,
         policy: &Policy,
+        change: &PolicyDiff,
         first: bool,
-    ) -> (PolicyDiff, Option<Tracking>) {
-        let nothing = Policy::default();
-        let change = PolicyDiff::between(old.unwrap_or(&nothing), policy);
+    ) -> Option<Tracking> {
         let store = self.outlets.stores.open(group);
         let previous = store.current();
         if previous.is_some() && old == Some(policy) {
-            return (change, None);
+            return None;
         }
         let resources = envoy::compile(policy, &self.profile);
         let before = previous.as_ref().map(|published| &*published.snapshot);
         let snapshot = Snapshot::new(resources, &envoy::fallbacks(), before);
         // Sidecars come to a new agent from a policy that may have been wider.
         let urgency = match old {
-            Some(old) => self.urgency(old, policy, &change, before, &snapshot),
+            Some(old) => self.urgency(old, policy, change, before, &snapshot),
             None if first => Urgency::Additions,
             None => Urgency::Tightening,
         };
-        let Some(published) = store.publish(snapshot, urgency) else { return (change, None) };
+        let published = store.publish(snapshot, urgency)?;
         tracing::debug!(%group, "published version {}", published.snapshot.version());
         let changed = changed_kinds(previous.as_ref(), &published);
         let key = (Arc::clone(group), published.edit.number());
-        (change, Some(self.outlets.fleet.track(key, published.at, changed)))
+        Some(self.outlets.fleet.track(key, published.at, changed))
     }
 
     /// What an edit takes away goes out at once. Only if it also needs clusters that are not there yet does that part of
@@ -304,6 +320,11 @@ impl Core {
             }
         }
     }
+}
+
+/// The agent of a group; nothing for sidecars that are none.
+fn name_of(group: &str) -> Option<&str> {
+    (group != COMMON).then_some(group)
 }
 
 /// An edit that makes more possible than hosts by their names is worth a second look, whoever made it.

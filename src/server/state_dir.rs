@@ -5,11 +5,13 @@
 use crate::allowlist::MAX_BYTES;
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use rustix::fs::OFlags;
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
-    io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -36,16 +38,19 @@ impl StateDir {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(what)?;
         }
         let metadata = fs::metadata(path).with_context(what)?;
-        if metadata.mode() & 0o022 != 0 {
-            bail!("{}: others can write it, and what is in it is served; chmod go-w", what());
+        if !is_ours(&metadata) {
+            bail!("{}: others can write it, and what is in it is served; chown it and chmod go-w", what());
         }
         let mut saved = BTreeMap::new();
         for entry in fs::read_dir(path).with_context(what)? {
             let file = entry.with_context(what)?.path();
             if file.extension().is_some_and(|ending| ending == ENDING) {
-                match load(&file) {
+                match load(&file).filter(|(name, _)| Some(file_name(name).as_os_str()) == file.file_name()) {
                     Some((name, content)) => drop(saved.insert(name, content)),
-                    None => tracing::warn!("{} is damaged and not used", file.display()),
+                    None => tracing::warn!(
+                        "{} is damaged, or others can write it; it is not used",
+                        file.display()
+                    ),
                 }
             }
         }
@@ -64,23 +69,32 @@ impl StateDir {
         if good == self.saved {
             return;
         }
-        for (path, content) in &good {
-            if self.saved.get(path) != Some(content)
-                && let Err(error) = self.write(path, content)
-            {
-                tracing::warn!("cannot save the last good content of {path} in --state-dir: {error}");
+        let gone: Vec<Arc<str>> =
+            self.saved.keys().filter(|path| !good.contains_key(*path)).cloned().collect();
+        for (path, content) in good {
+            if self.saved.get(&path) == Some(&content) {
+                continue;
+            }
+            match self.write(&path, &content) {
+                Ok(()) => drop(self.saved.insert(path, content)),
+                // It is tried again with the next edit.
+                Err(error) => {
+                    tracing::warn!("cannot save the last good content of {path} in --state-dir: {error}");
+                }
             }
         }
-        for path in self.saved.keys().filter(|path| !good.contains_key(*path)) {
-            if let Err(error) = fs::remove_file(self.file(path)) {
-                tracing::warn!("cannot remove the saved content of {path}: {error}");
+        for path in gone {
+            match fs::remove_file(self.file(&path)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!("cannot remove the saved content of {path}: {error}");
+                }
+                _ => drop(self.saved.remove(&path)),
             }
         }
-        self.saved = good;
     }
 
     fn file(&self, path: &str) -> PathBuf {
-        self.path.join(format!("{:016x}.{ENDING}", xxh3_64(path.as_bytes())))
+        self.path.join(file_name(path))
     }
 
     /// Whole or not at all; only for the owner's eyes, as temporary files are.
@@ -91,15 +105,33 @@ impl StateDir {
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(self.file(path))?;
-        Ok(())
+        // The name, too, must be there after a power cut.
+        fs::File::open(&self.path)?.sync_all()
     }
+}
+
+fn file_name(path: &str) -> OsString {
+    format!("{:016x}.{ENDING}", xxh3_64(path.as_bytes())).into()
+}
+
+/// Whether only this user, or the system's, can have written something.
+fn is_ours(metadata: &fs::Metadata) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    metadata.mode() & 0o022 == 0 && (metadata.uid() == user || metadata.uid() == 0)
 }
 
 /// A line with the path, a line with a hash of the rest, and the rest.
 fn load(file: &Path) -> Option<(Arc<str>, Bytes)> {
     let limit = u64::try_from(MAX_BYTES + MAX_PATH).ok()?;
     let mut text = Vec::new();
-    fs::File::open(file).ok()?.take(limit).read_to_end(&mut text).ok()?;
+    // What is opened is what is judged; a link, or a pipe that waits for its writer, is none of ours.
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).ok()?;
+    let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(file).ok()?;
+    let metadata = opened.metadata().ok()?;
+    if !metadata.is_file() || !is_ours(&metadata) {
+        return None;
+    }
+    opened.take(limit).read_to_end(&mut text).ok()?;
     let mut parts = text.splitn(3, |byte| *byte == b'\n');
     let path: String = serde_json::from_slice(parts.next()?).ok()?;
     let hash = parts.next()?;

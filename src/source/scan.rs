@@ -175,7 +175,9 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
         // A directory of such a name is an error, not a file that was removed.
         if !hidden && is_allowlist_name(&entry.path()) {
-            paths.push(entry.path());
+            let path = entry.path();
+            // `./a.yaml` is the same file as `a.yaml`.
+            paths.push(path.strip_prefix(".").map(Path::to_owned).unwrap_or(path));
         }
     }
     paths.sort();

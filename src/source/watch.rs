@@ -102,17 +102,15 @@ impl Watcher {
         watcher
     }
 
-    /// Looks elsewhere, too, from now on: at the files that fit these patterns. Gives whether that is new; then it has
-    /// looked.
-    pub fn include(&mut self, patterns: impl IntoIterator<Item = PathBuf>) -> bool {
+    /// Looks elsewhere, too, from now on: at the files that fit these patterns. Where that is new, it looks at once.
+    pub fn include(&mut self, patterns: impl IntoIterator<Item = PathBuf>) {
         let included: Vec<Place> = patterns.into_iter().map(Place::Pattern).collect();
         if included == self.included {
-            return false;
+            return;
         }
         self.included = included;
         self.arm(false);
         self.current = scan(&self.places(), self.max_bytes);
-        true
     }
 
     fn places(&self) -> Vec<Place> {

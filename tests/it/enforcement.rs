@@ -171,7 +171,7 @@ fn tricks_with_the_authority_lead_nowhere() {
         (format!("GET / HTTP/1.1\r\nhost: a.test:{port}\r\nhost: evil.test\r\n\r\n"), 403, "bad-host"),
         (format!("GET http://evil.test/ HTTP/1.1\r\nhost: a.test:{port}\r\n\r\n"), 403, "not-listed"),
         (format!("CONNECT evil.test:{port} HTTP/1.1\r\nhost: a.test:{port}\r\n\r\n"), 403, "not-listed"),
-        (format!("CONNECT a.test:0{port} HTTP/1.1\r\n\r\n"), 403, "port-not-listed"),
+        (format!("CONNECT a.test:0{port} HTTP/1.1\r\n\r\n"), 403, "bad-host"),
         (
             "GET https://default.test/ HTTP/1.1\r\nhost: default.test\r\n\r\n".to_owned(),
             403,

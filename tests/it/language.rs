@@ -60,7 +60,7 @@ fn deny_wins_over_every_entry_and_on_every_port() {
 fn report_mode_passes_and_flags() {
     let stack = Stack::start(
         "allow: [{host: entry.test, ports: [{port}], mode: report}]\nagents:\n  trial:\n    match: {node_cluster: agents}\n    \
-         mode: report\n    deny: [soft.test]\n    allow: [\"good.test:{port}\", \"soft.test:{port}\"]\ndeny: [hard.test]\n",
+         mode: report\n    deny: [soft.test]\n    allow: [\"good.test:{port}\", \"soft.test:{port}\"]\ndeny: [hard.test, {host: odd.test, ports: [{port}]}, 10.9.8.7]\n",
     );
     for (host, action, reason) in [
         ("good.test", "allow", None),
@@ -84,6 +84,19 @@ fn report_mode_passes_and_flags() {
     for authority in ["127.0.0.1:1", "169.254.169.254", "10.0.0.1:80"] {
         let guarded = get(stack.proxy(), &format!("http://{authority}/"));
         assert_eq!((guarded.code, deny_reason(&guarded)), (403, Some("private-address")), "{authority}");
+    }
+    for authority in [
+        format!("odd.test:0{}", stack.upstream.port()),
+        "10.9.8.07:80".into(),
+        "010.9.8.7".into(),
+        "hard.test:x".into(),
+    ] {
+        let (_, connect) = tunnel(stack.proxy(), &authority);
+        let plain = request(stack.proxy(), format!("GET / HTTP/1.1\r\nhost: {authority}\r\n\r\n"));
+        assert!(
+            [400, 403].contains(&connect.code) && [400, 403].contains(&plain.code),
+            "{authority}: {plain:?}"
+        );
     }
     let brackets = get(stack.proxy(), "http://[::1]:80/");
     assert_eq!((brackets.code, deny_reason(&brackets)), (403, Some("not-listed")));
@@ -120,7 +133,7 @@ fn a_private_target_lifts_the_guard_for_itself_alone() {
     let stack = Stack::start("allow: [\"a.test:{port}\"]\n");
     let inner = Upstream::start(stack.block.host(4));
     let address = stack.block.host(4).to_string();
-    for name in ["db.test", "other.test", "limited.test"] {
+    for name in ["db.test", "db.in.test", "other.test", "limited.test"] {
         stack.dns.set(name, &[&address]);
     }
     let port = inner.port();
@@ -147,6 +160,17 @@ fn a_private_target_lifts_the_guard_for_itself_alone() {
     assert_eq!(private(&reply), (403, Some("private-address".into())));
     let (_, reply) = tunnel(stack.proxy(), &format!("db.test:{}", port.wrapping_sub(1)));
     assert_eq!(private(&reply), (403, Some("port-not-listed".into())));
+    // What only a wildcard allows is guarded, whatever a private entry says of the same host.
+    stack.edit(&format!(
+        "allow:\n  - .in.test:{port}\n  - {{host: db.in.test, ports: [{port}], protocol: http, methods: [GET], private: true}}\n"
+    ));
+    wait_until("the cluster has resolved", || ask("db.in.test").code == 200);
+    let post = format!(
+        "POST http://db.in.test:{port}/ HTTP/1.1\r\nhost: db.in.test:{port}\r\ncontent-length: 0\r\n\r\n"
+    );
+    assert_eq!(private(&request(stack.proxy(), post)), (403, Some("private-address".into())));
+    let (_, reply) = tunnel(stack.proxy(), &format!("db.in.test:{port}"));
+    assert_eq!(private(&reply), (403, Some("private-address".into())));
     // One goes and another comes in the same edit: what goes does not wait.
     stack.edit(&format!(
         "allow:\n  - {{host: other.test, ports: [{port}], private: true}}\n  - \"a.test:{{port}}\"\n"

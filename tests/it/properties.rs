@@ -1,9 +1,12 @@
 //! What holds for every allowlist.
 
-use crate::support::allowlists::{allowlist, asked, denial, entry, policy};
+use crate::support::{
+    allowlists::{allowlist, asked, denial, entry, policy},
+    evaluate::Table,
+};
 use exeat::{
     allowlist::print,
-    policy::{AnyRule, Change, DenyReason, HostName, Policy, PolicyDiff, Request, Verdict},
+    policy::{AnyRule, Change, DenyReason, HostName, Policy, PolicyDiff, Port, Request, Verdict},
 };
 use proptest::prelude::*;
 
@@ -33,6 +36,52 @@ fn with_line(text: &str, list: &str, line: &str) -> String {
     let begun = format!("{list}:\n");
     let added = format!("{list}:\n  - {line}\n");
     if text.contains(&empty) { text.replace(&empty, &added) } else { text.replace(&begun, &added) }
+}
+
+const PORTS: [&str; 3] = ["80", "443", "8443"];
+const ADDRESSES: [&str; 5] = ["8.8.8.8", "8.8.8.9", "8.8.9.1", "9.9.9.9", "8.8.8.08"];
+
+fn address() -> impl Strategy<Value = String> {
+    let target = prop::sample::select(vec!["8.8.8.8", "8.8.8.9", "8.8.8.0/24", "8.8.8.8/30", "8.8.0.0/16"]);
+    let ports = prop::option::of(prop::sample::select(PORTS.to_vec()));
+    (target, ports).prop_map(|(target, port)| {
+        let ports = port.map(|port| format!(", ports: [{port}]")).unwrap_or_default();
+        format!("{{host: {target}{ports}}}")
+    })
+}
+
+fn address_entry() -> impl Strategy<Value = String> {
+    let way = prop::sample::select(vec![
+        "",
+        ", mode: report",
+        ", protocol: tcp",
+        ", protocol: http, methods: [GET]",
+    ]);
+    (address(), way).prop_map(|(entry, way)| {
+        let entry = match way {
+            ", protocol: tcp" if !entry.contains("ports") => entry.replace('}', ", ports: [22]}"),
+            ", protocol: http, methods: [GET]" => entry.replace("[443]", "[80]"),
+            _ => entry,
+        };
+        entry.replace('}', &format!("{way}}}"))
+    })
+}
+
+fn asked_by_address() -> impl Strategy<Value = (String, Request)> {
+    let address = prop::sample::select(ADDRESSES.to_vec());
+    (address, prop::option::of(prop::sample::select(PORTS.to_vec())), any::<bool>()).prop_map(
+        |(host, port, tunnel)| {
+            let read = |text: &str| Port::parse(text).unwrap();
+            match (tunnel, port) {
+                (true, port) => {
+                    let port = port.unwrap_or("443");
+                    (format!("{host}:{port}"), Request::tunnel(host, read(port)))
+                }
+                (false, Some(port)) => (format!("{host}:{port}"), Request::plain(host, read(port))),
+                (false, None) => (host.to_owned(), Request::plain(host, Port::HTTP)),
+            }
+        },
+    )
 }
 
 proptest! {
@@ -109,6 +158,32 @@ proptest! {
             }
         }
         prop_assert!(old.changes(&old).is_empty() && PolicyDiff::between(&new, &new).is_empty());
+    }
+
+    /// What is compiled is what is decided, also for addresses that no test may connect to.
+    #[test]
+    fn compiled_routes_decide_alike(
+        text in allowlist(),
+        more in prop::collection::btree_set(address_entry(), 0..4),
+        less in prop::collection::btree_set(address(), 0..3),
+        requests in prop::collection::vec(prop_oneof![asked(), asked_by_address()], 40),
+    ) {
+        let add = |text: String, line: &String| with_line(&text, "allow", line);
+        let text = more.iter().fold(text, add);
+        let text = less.iter().fold(text, |text, line| with_line(&text, "deny", line));
+        let policy = policy(&text);
+        let table = Table::of(&policy);
+        for (authority, request) in requests {
+            let expected = match policy.decide(&request) {
+                Verdict::Allow(_) => "allow/".to_owned(),
+                Verdict::WouldDeny { reason, .. } => format!("would-deny/{}", reason.as_str()),
+                // A literal would be let through to the guard of addresses, which denies it.
+                Verdict::Deny { reason: DenyReason::PrivateAddress, .. } => "would-deny/".to_owned(),
+                Verdict::Deny { reason, .. } => format!("deny/{}", reason.as_str()),
+            };
+            let route = table.route(&authority, &request);
+            prop_assert!(route.starts_with(&expected), "{} takes {}, not {}, with\n{}", authority, route, expected, text);
+        }
     }
 
     /// The step between two policies lets through only what both do.

@@ -4,6 +4,7 @@ mod address;
 pub mod allowlists;
 mod control_plane;
 mod dns;
+pub mod evaluate;
 mod generic;
 mod http;
 mod process;
