@@ -25,14 +25,16 @@ pub(super) fn routes(policy: &Policy, label: Label) -> Vec<Route> {
 
 /// `*.a.com` denied on ports that no domain names.
 fn denied_names(policy: &Policy, label: Label) -> Vec<Route> {
-    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    // Longer names first: the closest rule is the one that is named.
+    let mut names: BTreeMap<(Reverse<usize>, String), BTreeSet<String>> = BTreeMap::new();
     let denied = policy.denied().iter().filter(|rule| rule.ports.is_none() && rule.mode == Mode::Enforce);
     for rule in denied {
         let Some(name) = rule.target.pattern().and_then(HostPattern::above) else { continue };
-        names.entry(label.of(&rule.origin)).or_default().insert(name.as_str().replace('.', "\\."));
+        let key = (Reverse(name.as_str().len()), label.of(&rule.origin));
+        names.entry(key).or_default().insert(name.as_str().replace('.', "\\."));
     }
     let mut routes = Vec::new();
-    for (rule, names) in names {
+    for ((_, rule), names) in names {
         let names: Vec<String> = names.into_iter().collect();
         for names in names.chunks(NAMES_AT_ONCE) {
             let pattern = format!("(?i)[^:]*\\.({})(:.*)?", names.join("|"));
@@ -85,8 +87,19 @@ fn one_range(
         [connect([large_authority(&pattern)]), any_path([large_authority(&pattern)])]
             .map(|matches| by_rule(refuse(DenyReason::DeniedByRule, matches), rule))
     };
-    if let Some(rule) = find(Mode::Enforce, None) {
-        return refused(&label.of(&rule.origin), "(:.*)?").into();
+    if let Some(all) = find(Mode::Enforce, None) {
+        // A closer rule for some ports is the one that is named.
+        let ports =
+            denying.iter().filter_map(|(_, rule)| rule.ports.as_ref()).flat_map(crate::policy::Ports::iter);
+        let mut routes = Vec::new();
+        for port in ports.collect::<BTreeSet<Port>>() {
+            if let Some(rule) = find(Mode::Enforce, Some(port)).filter(|rule| !std::ptr::eq(*rule, all)) {
+                let written = if port == Port::HTTP { "(:80)?".to_owned() } else { format!(":{port}") };
+                routes.extend(refused(&label.of(&rule.origin), &written));
+            }
+        }
+        routes.extend(refused(&label.of(&all.origin), "(:.*)?"));
+        return routes;
     }
     let mut covering: Vec<_> = allowed.iter().filter(|(other, _)| other.contains(&range)).collect();
     covering.sort_by_key(|(other, _)| Reverse(other.prefix_len()));
