@@ -44,7 +44,8 @@ fn of<'a>(path: &'a Arc<str>, document: &'a Document) -> impl Iterator<Item = (&
 
 /// What there is to look at: what files in force include, and what their newest contents would.
 pub(super) fn wanted(kept: &BTreeMap<Arc<str>, Kept>) -> BTreeSet<Include> {
-    let documents = kept.iter().flat_map(|(path, kept)| {
+    let there = kept.iter().filter(|(_, kept)| !kept.roots.is_empty());
+    let documents = there.flat_map(|(path, kept)| {
         kept.pending.iter().chain(&kept.document).map(move |document| (path, document))
     });
     documents.flat_map(|(path, document)| of(path, document).map(|(_, include)| include)).collect()

@@ -140,13 +140,6 @@ impl Ledger {
         for kept in self.kept.values_mut() {
             kept.named = kept.roots.iter().any(|root| roots.get(root) == Some(&false));
         }
-        let saved = &mut self.saved;
-        self.kept.retain(|path, kept| {
-            if kept.roots.is_empty() {
-                saved.remove(path);
-            }
-            !kept.roots.is_empty()
-        });
     }
 
     /// What the files include, or would if their newest contents were in force.
@@ -169,33 +162,25 @@ impl Ledger {
                 kept.state.diagnostics.extend(found.iter().cloned());
             }
         }
-        if let Some(policies) = outcome.policies {
+        for (path, found) in outcome.findings {
+            if let Some(kept) = self.kept.get_mut(&path).filter(|kept| kept.state.in_force) {
+                kept.state.diagnostics.extend(found);
+            }
+        }
+        let has_rules = |path: &Arc<str>| {
+            outcome.resolved.contains_key(path) || self.kept.get(path).is_some_and(|kept| kept.good.is_some())
+        };
+        let complete = !outcome.reached.is_empty() && outcome.reached.iter().all(has_rules);
+        if let Some(policies) = outcome.policies.filter(|_| self.policies.is_some() || complete) {
+            self.policies = Some(policies);
+            settled = true;
+            // From here on there is something to fall back on that is newer; what is gone is out of force.
+            self.saved.clear();
+            self.kept.retain(|_, kept| !kept.roots.is_empty());
             for (path, resolved) in outcome.resolved {
-                let Some(kept) = self.kept.get_mut(&path) else { continue };
-                if kept.state.in_force
-                    && let Some(mut document) = kept.pending.take()
-                {
-                    if !document.depends() {
-                        document.forget_entries();
-                    }
-                    kept.document = Some(document);
-                    kept.bytes = kept.seen.as_ref().map(|(_, bytes)| bytes.clone());
-                    kept.state.restored = false;
+                if let Some(kept) = self.kept.get_mut(&path) {
+                    kept.enforce(resolved);
                 }
-                kept.good = Some(resolved);
-            }
-            for (path, found) in outcome.findings {
-                if let Some(kept) = self.kept.get_mut(&path).filter(|kept| kept.state.in_force) {
-                    kept.state.diagnostics.extend(found);
-                }
-            }
-            let mut all = outcome.reached.iter().filter_map(|path| self.kept.get(path));
-            let complete = all.all(|kept| kept.good.is_some()) && !outcome.reached.is_empty();
-            if self.policies.is_some() || complete {
-                self.policies = Some(policies);
-                settled = true;
-                // From here on there is something to fall back on that is newer.
-                self.saved.clear();
             }
         }
         for kept in self.kept.values_mut() {
@@ -293,6 +278,21 @@ impl Kept {
         // What has errors is not there; what it held before is.
         self.seen = document.is_some().then_some(seen);
         self.pending = document;
+    }
+
+    /// Its newest content is in force, if that has no errors, with these rules.
+    fn enforce(&mut self, resolved: Resolved) {
+        if self.state.in_force
+            && let Some(mut document) = self.pending.take()
+        {
+            if !document.depends() {
+                document.forget_entries();
+            }
+            self.document = Some(document);
+            self.bytes = self.seen.as_ref().map(|(_, bytes)| bytes.clone());
+            self.state.restored = false;
+        }
+        self.good = Some(resolved);
     }
 
     fn fail(&mut self, why: String) {

@@ -238,3 +238,62 @@ fn groups_in_groups_are_bounded() {
     let loaded = Ledger::default().apply(&[found], now());
     assert_eq!(codes(&loaded.files[0]), ["too-many-entries"]);
 }
+
+/// What a file may hold: good alone, good with others, bad, and what fails or passes a test.
+const CONTENTS: [&str; 12] = [
+    "- a.com",
+    "- b.com\n- c.com",
+    "allow: [.a.com]\ndeny: [x.a.com]",
+    "groups: {g: [g.com]}",
+    "groups: {g: [h.com], k: [k.com]}",
+    "- \"@g\"",
+    "allow: [d.com, \"@k\"]",
+    "allow: []\ntests: {deny: [\"https://b.com\"]}",
+    "allow: []\ntests: {allow: [\"https://a.com\"]}",
+    "agents: {one: {match: {node_id: one}, allow: [o.com]}}",
+    "- *.bad.com",
+    "",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 600, failure_persistence: None, ..Default::default() })]
+
+    /// After any edits, what is in force is what the last good contents say together, and looking again changes nothing.
+    #[test]
+    fn any_row_of_edits_leaves_what_the_last_good_contents_say(
+        edits in proptest::collection::vec((0..3_usize, proptest::option::weighted(0.8, 0..CONTENTS.len())), 1..12),
+    ) {
+        let paths = ["p", "q", "r"];
+        let disk = |held: &BTreeMap<&'static str, &'static str>| {
+            root(&held.iter().map(|(path, content)| (*path, Ok(*content))).collect::<Vec<_>>())
+        };
+        let (mut ledger, mut held, mut good) = (Ledger::default(), BTreeMap::new(), BTreeMap::new());
+        let mut before: Option<PolicySet> = None;
+        for (path, content) in edits {
+            match content.and_then(|content| CONTENTS.get(content)) {
+                Some(content) => drop(held.insert(paths[path], *content)),
+                None => drop(held.remove(paths[path])),
+            }
+            let loaded = ledger.apply(&[disk(&held)], now());
+            let again = ledger.apply(&[disk(&held)], now());
+            proptest::prop_assert_eq!(&loaded.files, &again.files);
+            proptest::prop_assert_eq!(&loaded.policies, &again.policies);
+            if !loaded.settled {
+                proptest::prop_assert_eq!(&loaded.policies, &before, "an edit that is kept out changes nothing");
+                continue;
+            }
+            good.retain(|path, _| held.contains_key(path));
+            for file in loaded.files.iter().filter(|file| file.in_force) {
+                let (path, content) = held.get_key_value(&*file.path).unwrap();
+                good.insert(*path, *content);
+            }
+            let fresh = Ledger::default().apply(&[disk(&good)], now());
+            // A group whose file is gone lives on where it is used, of which a fresh look knows nothing.
+            let orphaned = loaded.files.iter().any(|file| codes(file).contains(&"group-unknown"));
+            if !orphaned && !good.is_empty() {
+                proptest::prop_assert_eq!(&loaded.policies, &fresh.policies, "{:?}", good);
+            }
+            before = loaded.policies;
+        }
+    }
+}

@@ -57,7 +57,7 @@ pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
             }
         }
         for (path, found) in stale {
-            rejected.entry(path).or_insert(found);
+            rejected.entry(path).or_default().extend(found);
         }
         let mut all = outcome.rejected;
         all.extend(rejected);

@@ -68,18 +68,23 @@ fn large(revision: u32) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_costs_little_and_ends_at_the_newest() {
     let server = ControlPlane::start(&Block::claim(), &large(0), &[]);
-    let (_slow_send, mut slow) = open(channel(&server).await).await;
     let (fast_send, mut fast) = open(channel(&server).await).await;
     let first = soon(fast.message()).await.unwrap().unwrap();
     fast_send.send(rds(&first.nonce)).await.unwrap();
-    let before = process_kib(&server);
     let mut newest = String::new();
-    for revision in 1..=12 {
-        server.write_by_rename(&large(revision));
-        let response = soon(fast.message()).await.unwrap().unwrap();
-        fast_send.send(rds(&response.nonce)).await.unwrap();
-        newest = response.version_info;
-    }
+    let mut edit = async |revisions: std::ops::RangeInclusive<u32>| {
+        for revision in revisions {
+            server.write_by_rename(&large(revision));
+            let response = soon(fast.message()).await.unwrap().unwrap();
+            fast_send.send(rds(&response.nonce)).await.unwrap();
+            newest = response.version_info;
+        }
+    };
+    // What the allocator keeps for edits is not counted.
+    edit(1..=8).await;
+    let (_slow_send, mut slow) = open(channel(&server).await).await;
+    let before = process_kib(&server);
+    edit(9..=20).await;
     let grown = process_kib(&server).saturating_sub(before);
     assert!(grown < 60 * 1024, "{grown} KiB more after 12 edits of which one client read none");
     // What was on its way, and then the newest: not one of each edit.
