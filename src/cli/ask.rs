@@ -39,24 +39,32 @@ impl CheckArgs {
     }
 }
 
-/// Flags of `why`.
+/// Whose policy is asked for: from files, or from a running control plane.
 #[derive(Debug, Args)]
-pub struct WhyArgs {
-    /// https://HOST/, http://HOST/, HOST or HOST:PORT; without a scheme, a tunnel (CONNECT), to port 443 if none is named.
-    #[arg(value_name = "URL|HOST[:PORT]")]
-    pub target: Question,
-    /// The agent that asks; without it, a sidecar that is none.
+pub struct OfArgs {
+    /// An agent; without it, sidecars that are none.
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// The method of a plain request; GET without it.
-    #[arg(long, value_name = "METHOD")]
-    pub method: Option<String>,
     /// Ask a running control plane (its --admin-listen) instead of files.
     #[arg(long, value_name = "IP:PORT", conflicts_with = "allowlists", value_parser = address)]
     pub server: Option<SocketAddr>,
     /// Allowlist file, or directory of *.yaml and *.yml files; several form one allowlist.
     #[arg(long = "allowlist", env = "EXEAT_ALLOWLIST", value_name = "PATH", value_delimiter = ',', default_value = ServeArgs::DEFAULT_ALLOWLIST)]
     pub allowlists: Vec<PathBuf>,
+}
+
+/// Flags of `why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// https://HOST/, http://HOST/, HOST or HOST:PORT; without a scheme, a tunnel (CONNECT), to port 443 if none is named.
+    #[arg(value_name = "URL|HOST[:PORT]")]
+    pub target: Question,
+    /// The method of a plain request; GET without it.
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Whom it is asked of.
+    #[command(flatten)]
+    pub of: OfArgs,
     /// One JSON object.
     #[arg(long)]
     pub json: bool,
@@ -122,21 +130,15 @@ pub struct DiffArgs {
 /// Flags of `dump`.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
-    /// The agent whose resources to print; without it, those of sidecars that are none.
-    #[arg(long, value_name = "NAME")]
-    pub agent: Option<String>,
     /// Only one type.
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     pub kind: Option<DumpType>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub format: DumpFormat,
-    /// Ask a running control plane (its --admin-listen) instead of files.
-    #[arg(long, value_name = "IP:PORT", conflicts_with = "allowlists", value_parser = address)]
-    pub server: Option<SocketAddr>,
-    /// Allowlist file, or directory of *.yaml and *.yml files; several form one allowlist.
-    #[arg(long = "allowlist", env = "EXEAT_ALLOWLIST", value_name = "PATH", value_delimiter = ',', default_value = ServeArgs::DEFAULT_ALLOWLIST)]
-    pub allowlists: Vec<PathBuf>,
+    /// Whose they are.
+    #[command(flatten)]
+    pub of: OfArgs,
     /// As for `serve`.
     #[command(flatten)]
     pub profile: ProfileArgs,

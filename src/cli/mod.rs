@@ -8,7 +8,7 @@ mod serve;
 
 pub use ask::{
     CheckArgs, CheckFormat, CompletionsArgs, DiffArgs, DumpArgs, DumpFormat, DumpType, EnvArgs, EnvFormat,
-    PresetsArgs, PresetsCommand, SchemaArgs, StatusArgs, WaitArgs, WhyArgs,
+    OfArgs, PresetsArgs, PresetsCommand, SchemaArgs, StatusArgs, WaitArgs, WhyArgs,
 };
 pub use bootstrap::BootstrapArgs;
 pub use serve::{ProfileArgs, RunArgs, ServeArgs, ServeTlsArgs};

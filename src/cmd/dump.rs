@@ -14,10 +14,10 @@ use serde_json::Value;
 use std::{process::ExitCode, time::SystemTime};
 
 pub(super) fn dump(args: &DumpArgs) -> anyhow::Result<ExitCode> {
-    let resources = match args.server {
+    let resources = match args.of.server {
         Some(server) => {
             let request = DumpRequest {
-                agent: args.agent.clone().unwrap_or_default(),
+                agent: args.of.agent.clone().unwrap_or_default(),
                 r#type: args.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
             };
             let answer = asking(async { Ok(connect(server).await?.dump(request).await?.into_inner()) });
@@ -25,14 +25,14 @@ pub(super) fn dump(args: &DumpArgs) -> anyhow::Result<ExitCode> {
             resources.map(|one| (one.r#type, one.type_url, one.value)).collect()
         }
         None => {
-            let Some(policies) = server::read(&args.allowlists).policies else {
+            let Some(policies) = server::read(&args.of.allowlists).policies else {
                 eprintln!(
                     "exeat: a file is not valid, so there is nothing to print; exeat check says what is wrong"
                 );
                 return Ok(ExitCode::from(FAILED));
             };
             let policies = policies.at(Timestamp::of(SystemTime::now()));
-            let agent = args.agent.as_deref();
+            let agent = args.of.agent.as_deref();
             let policy =
                 policies.policy(agent).ok_or_else(|| no_agent(agent.unwrap_or_default(), &policies))?;
             let resources = envoy::compile(policy, &args.profile.profile()).into_iter();

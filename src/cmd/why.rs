@@ -19,24 +19,24 @@ pub(super) fn why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
         Some(method) => args.target.clone().with_method(method).map_err(|error| anyhow!(error))?,
         None => args.target.clone(),
     };
-    let answer = match args.server {
+    let answer = match args.of.server {
         Some(server) => {
             let request = ExplainRequest {
                 target: question.text,
                 method: args.method.clone().unwrap_or_default(),
-                agent: args.agent.clone().unwrap_or_default(),
+                agent: args.of.agent.clone().unwrap_or_default(),
             };
             asking(async { Ok(connect(server).await?.explain(request).await?.into_inner()) })
                 .map_err(super::words)?
         }
         None => {
-            let loaded = server::read(&args.allowlists);
+            let loaded = server::read(&args.of.allowlists);
             let Some(policies) = loaded.policies else {
                 eprintln!("exeat: a file is not valid, so it cannot be said; exeat check says what is wrong");
                 return Ok(ExitCode::from(FAILED));
             };
             let now = Timestamp::of(SystemTime::now());
-            let agent = args.agent.as_deref();
+            let agent = args.of.agent.as_deref();
             admin::explain(&policies, agent, &question, now, &loaded.texts)
                 .ok_or_else(|| no_agent(agent.unwrap_or_default(), &policies))?
         }
