@@ -54,22 +54,23 @@ impl Joined {
         context: &mut task::Context<'_>,
     ) -> Result<bool, Status> {
         let mut new = false;
-        if let Some(moves) = &mut self.moves {
-            let mut moved = false;
-            while let Poll::Ready(Some(())) = Pin::new(&mut *moves).poll_next(context) {
-                moved = true;
-            }
-            // R-C2: nobody moves to another group on an open stream.
-            if moved && groups.assign(peer, &self.node).ok().is_none_or(|now| now.group != self.group) {
-                return Err(Status::unavailable(MOVED));
-            }
-        }
         while let Poll::Ready(change) = Pin::new(&mut self.changes).poll_next(context) {
             // The group is gone, or the server ends.
             let change = change.ok_or_else(|| Status::unavailable(MOVED))?;
             // R-L9: an empty set would make a reconnecting Envoy delete everything.
             self.published = change.ok_or_else(|| Status::unavailable(NOTHING_YET))?;
             new = true;
+        }
+        // Last, so that nobody is sent what was published after they were to leave.
+        let mut moved = false;
+        if let Some(moves) = &mut self.moves {
+            while let Poll::Ready(Some(())) = Pin::new(&mut *moves).poll_next(context) {
+                moved = true;
+            }
+        }
+        // R-C2: nobody moves to another group on an open stream.
+        if moved && groups.assign(peer, &self.node).ok().is_none_or(|now| now.group != self.group) {
+            return Err(Status::unavailable(MOVED));
         }
         Ok(new)
     }

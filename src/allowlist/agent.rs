@@ -8,6 +8,8 @@ use super::{
 };
 use crate::policy::{Glob, Mode, Question, Selector};
 
+/// Most agents of one file: each is compared with all others.
+const MAX_AGENTS: usize = 500;
 /// Keys of an agent.
 pub(super) const AGENT_KEYS: [&str; 6] = ["match", "mode", "use", "allow", "deny", "inherit"];
 /// Keys of `match`.
@@ -39,7 +41,18 @@ pub(super) struct Test {
 impl Reader<'_> {
     pub(super) fn agents(&mut self, value: &Node) -> Vec<AgentSection> {
         let mut agents = Vec::new();
-        for (key, value) in self.map(value, "agents").unwrap_or_default() {
+        let pairs = self.map(value, "agents").unwrap_or_default();
+        if pairs.len() > MAX_AGENTS {
+            let found = format!("found {} agents, a file has at most {MAX_AGENTS}", pairs.len());
+            self.refuse(
+                "too-many-entries",
+                &value.span,
+                found,
+                "let one agent match several sidecars, or split the file",
+            );
+            return agents;
+        }
+        for (key, value) in pairs {
             let Some(name) = self.name(key, "agent") else { continue };
             if name == "common" {
                 let found = "`common` is what sidecars get that are no agent";

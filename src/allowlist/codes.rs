@@ -303,7 +303,11 @@ const EXPLANATIONS: [Explanation; 93] = [
         "test-request",
         "A test is a URL, a host with or without a port, or a method in front of a URL: `POST http://a.com/v1`.",
     ),
-    ("too-many-entries", "One file makes at most 200,000 rules. Groups count wherever they are used."),
+    (
+        "too-many-entries",
+        "One file makes at most 200,000 rules (groups count wherever they are used, and so do many ports), 64 address ranges \
+         of 16 ports, which are compared one after the other, and 500 agents.",
+    ),
     (
         "unknown-key",
         "A mistyped key that was ignored would be a rule that is not there. Keys are exact and lower case.",

@@ -17,7 +17,9 @@ use std::{collections::BTreeMap, sync::Arc};
 /// Most rules that one file makes: groups and presets count wherever they are used.
 const MAX_RULES: usize = 200_000;
 /// Most address ranges of one file.
-const MAX_RANGES: usize = 200;
+const MAX_RANGES: usize = 64;
+/// Most ports of an address range.
+const MAX_RANGE_PORTS: usize = 16;
 /// Deepest nesting of groups.
 const MAX_NESTING: usize = 8;
 
@@ -274,7 +276,7 @@ impl<'a> Resolver<'a> {
     fn is_too_much(&mut self, spec: &Spec, place: &Place<'_>, ports: usize) -> bool {
         let span = place.used.unwrap_or(&spec.span).clone();
         // Two ports are as usual as one.
-        self.has_too_many_ranges(spec, &span) || self.is_full(&span, ports.saturating_sub(2))
+        self.has_too_many_ranges(spec, &span, ports) || self.is_full(&span, ports.saturating_sub(2))
     }
 
     /// Counts, and says once when it is too much. Then nothing more is looked up.
@@ -291,7 +293,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// Addresses have no domain to be found by: each range is compared with what nothing else matches.
-    fn has_too_many_ranges(&mut self, spec: &Spec, span: &Span) -> bool {
+    fn has_too_many_ranges(&mut self, spec: &Spec, span: &Span, ports: usize) -> bool {
+        if matches!(spec.target, Target::Range(_)) && ports > MAX_RANGE_PORTS {
+            let message = format!("found {ports} ports, an address range has at most {MAX_RANGE_PORTS}");
+            self.refuse("too-many-entries", span, message, "name fewer ports".to_owned());
+            return true;
+        }
         self.ranges += usize::from(matches!(spec.target, Target::Range(_)));
         if self.ranges == MAX_RANGES + 1 {
             let message = format!("the file has more than {MAX_RANGES} address ranges");

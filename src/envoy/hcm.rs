@@ -11,7 +11,8 @@ use envoy_types::pb::{
     envoy::{
         config::core::v3::{
             AggregatedConfigSource, ApiVersion, ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions,
-            config_source::ConfigSourceSpecifier,
+            HttpProtocolOptions, config_source::ConfigSourceSpecifier,
+            http_protocol_options::HeadersWithUnderscoresAction,
         },
         extensions::filters::{
             http::{
@@ -57,6 +58,11 @@ pub(super) fn egress(profile: &Profile) -> Any {
         http2_protocol_options: Some(Http2ProtocolOptions {
             allow_connect: true,
             max_concurrent_streams: number(MAX_CONCURRENT_STREAMS),
+            ..Default::default()
+        }),
+        common_http_protocol_options: Some(HttpProtocolOptions {
+            // CGI and WSGI read `x_method` as `x-method`, which is removed.
+            headers_with_underscores_action: HeadersWithUnderscoresAction::DropHeader.into(),
             ..Default::default()
         }),
         // `host.` is the same name as `host`; ports are never stripped, they are policy.

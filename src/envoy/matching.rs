@@ -102,15 +102,23 @@ pub(super) fn any_path<const N: usize>(headers: [HeaderMatcher; N]) -> RouteMatc
     }
 }
 
-/// A path in which nothing is escaped twice (`%25`), in an overlong form (`%c0`), or not as it should be.
-const ESCAPED_ONCE: &str = "([^%?]|%([013-9ABDEFabdef][0-9A-Fa-f]|2[0-46-9A-Fa-f]|[Cc][2-9A-Fa-f]))*(\\?.*)?";
+/// A path whose escapes stand for one character each and nothing else: no `%25`, which an origin may decode a second time,
+/// no overlong or broken UTF-8, no control characters, and no `;`, `.`, `/` or `\`, which mean something in paths.
+const ESCAPED_ONCE: &str = concat!(
+    "([^%?]",
+    "|%(2[0-46-9A-DFa-df]|3[0-9ACDEFacdef]|[46][0-9A-Fa-f]|5[0-9ABDEFabdef]|7[0-9A-Ea-e])",
+    "|%([Cc][2-9A-Fa-f]|[Dd][0-9A-Fa-f])%[89ABab][0-9A-Fa-f]",
+    "|%([Ee][1-9A-Fa-f]%[89ABab]|[Ee]0%[ABab])[0-9A-Fa-f]%[89ABab][0-9A-Fa-f]",
+    "|%([Ff][1-4]%[89ABab]|[Ff]0%[9ABab])[0-9A-Fa-f](%[89ABab][0-9A-Fa-f]){2}",
+    ")*(\\?.*)?"
+);
 
 /// One match for each path.
 pub(super) fn requests(requests: &Requests, headers: &[HeaderMatcher]) -> Vec<RouteMatch> {
     let mut headers = headers.to_vec();
     if !requests.methods.is_empty() {
         let methods: Vec<&str> = requests.methods.iter().map(crate::policy::Method::as_str).collect();
-        headers.push(header(":method", regex(&methods.join("|"))));
+        headers.push(header(":method", large(&methods.join("|"))));
     }
     let with =
         |path| RouteMatch { path_specifier: Some(path), headers: headers.clone(), ..Default::default() };
@@ -119,7 +127,7 @@ pub(super) fn requests(requests: &Requests, headers: &[HeaderMatcher]) -> Vec<Ro
         return vec![with(PathSpecifier::Prefix("/".to_owned()))];
     }
     // What an origin may decode a second time, or reads as another character, is under no path.
-    headers.push(header(":path", regex(ESCAPED_ONCE)));
+    headers.push(header(":path", large(ESCAPED_ONCE)));
     let with =
         |path| RouteMatch { path_specifier: Some(path), headers: headers.clone(), ..Default::default() };
     let path = |pattern: &PathPattern| match pattern {
@@ -145,12 +153,16 @@ fn regex(regex: &str) -> MatchPattern {
     MatchPattern::SafeRegex(RegexMatcher { regex: regex.to_owned(), ..Default::default() })
 }
 
+pub(super) fn large_authority(pattern: &str) -> HeaderMatcher {
+    header(":authority", large(pattern))
+}
+
 /// An expression that is larger than Envoy lets them be by default: those of exeat are made of bounded lists.
 #[expect(deprecated, reason = "the alternative is a setting of each sidecar's bootstrap")]
-pub(super) fn large_authority(pattern: &str) -> HeaderMatcher {
+fn large(pattern: &str) -> MatchPattern {
     let engine = GoogleRe2 { max_program_size: super::any::number(MAX_PROGRAM_SIZE) };
-    let regex = RegexMatcher { regex: pattern.to_owned(), engine_type: Some(EngineType::GoogleRe2(engine)) };
-    header(":authority", MatchPattern::SafeRegex(regex))
+    let engine_type = Some(EngineType::GoogleRe2(engine));
+    MatchPattern::SafeRegex(RegexMatcher { regex: pattern.to_owned(), engine_type })
 }
 
 const MAX_PROGRAM_SIZE: u32 = 100_000;

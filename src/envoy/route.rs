@@ -56,7 +56,7 @@ const ADDRESS_WITH_OR_WITHOUT_PORT: &str = concat!(address!(), "(", port!(), ")?
 
 /// Headers that would tell the upstream about the agent, carry the agent's proxy credentials to it, or ask for what the
 /// request does not say.
-const HEADERS_TO_REMOVE: [&str; 15] = [
+const HEADERS_TO_REMOVE: [&str; 18] = [
     "proxy-authorization",
     "proxy-connection",
     "forwarded",
@@ -69,7 +69,10 @@ const HEADERS_TO_REMOVE: [&str; 15] = [
     "x-envoy-internal",
     "x-envoy-external-address",
     "x-envoy-original-dst-host",
-    // Methods are policy.
+    // Methods and paths are policy.
+    "x-original-url",
+    "x-rewrite-url",
+    "x-forwarded-prefix",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",

@@ -121,10 +121,14 @@ impl Requests {
 pub struct Method(String);
 
 impl Method {
+    /// Longest name: the longest that is registered has 17 characters (IANA, HTTP Method Registry).
+    const MAX: usize = 32;
+
     /// Reads a method such as `GET`. What it must look like is in the error.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
-            return Err("a method is written in capital letters, such as GET");
+        let capital = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
+        if text.is_empty() || text.len() > Self::MAX || !text.bytes().all(capital) {
+            return Err("a method is a word in capital letters, such as GET");
         }
         if text == "CONNECT" {
             return Err("CONNECT opens tunnels, in which no method can be seen");

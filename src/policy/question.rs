@@ -62,7 +62,7 @@ impl FromStr for Question {
 
 /// A path as Envoy compares it: dots resolved, slashes merged.
 fn normal_path(path: &str) -> Result<String, String> {
-    if path.contains(['%', '\\']) {
+    if path.contains(['%', '\\']) || path.contains("..;") {
         return Err(
             "write the path without escapes: Envoy resolves or refuses them before it compares".to_owned()
         );

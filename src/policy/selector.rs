@@ -21,7 +21,7 @@ pub struct Glob(String);
 
 impl Glob {
     /// Longest text.
-    pub const MAX: usize = 256;
+    pub const MAX: usize = 128;
 
     /// Any text that is not empty, not only stars, and not too long.
     #[must_use]
@@ -57,8 +57,18 @@ impl Glob {
         match (self.0.contains('*'), other.0.contains('*')) {
             (false, _) => other.matches(&self.0),
             (_, false) => self.matches(&other.0),
-            (true, true) => meet(self.0.as_bytes(), other.0.as_bytes()),
+            (true, true) => self.may_meet(other) && meet(self.0.as_bytes(), other.0.as_bytes()),
         }
+    }
+
+    /// Whether what stands before the first star, and behind the last, does not tell them apart.
+    fn may_meet(&self, other: &Self) -> bool {
+        let start = |glob: &Self| glob.0.split('*').next().unwrap_or_default().to_owned();
+        let end = |glob: &Self| glob.0.rsplit('*').next().unwrap_or_default().to_owned();
+        let (own, their) = (start(self), start(other));
+        let starts = own.starts_with(&their) || their.starts_with(&own);
+        let (own, their) = (end(self), end(other));
+        starts && (own.ends_with(&their) || their.ends_with(&own))
     }
 
     /// How closely it names a text: exact before glob, then the number of characters.

@@ -39,6 +39,36 @@ fn the_samples_are_sound_also_for_envoy() {
     }
 }
 
+/// A valid file that Envoy rejected would not be enforced.
+#[test]
+fn what_is_valid_is_valid_for_envoy() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut list = String::from("deny:\n");
+    for n in 0..250 {
+        list.push_str(&format!("  - .a-denied-host-{n}.of-some-length.example\n"));
+    }
+    list.push_str("  - 9.9.0.0/16\nallow:\n");
+    let octets: Vec<String> =
+        (b'A'..=b'Z').map(|letter| format!("M{0}{0}{0}{0}{0}{0}", char::from(letter))).collect();
+    list.push_str(&format!(
+        "  - {{host: m.example, protocol: http, methods: [{}], paths: [/v1/*]}}\n",
+        octets.join(", ")
+    ));
+    let ports: Vec<String> = (1..=16).map(|port| (port * 1111).to_string()).collect();
+    for n in 0..63 {
+        list.push_str(&format!(
+            "  - {{host: 8.{n}.0.0/17, ports: [{}], max_tunnel: {}s}}\n",
+            ports.join(", "),
+            n + 1
+        ));
+    }
+    list.push_str("  - {host: \"2606:4700::1111\", ports: [443]}\n  - {host: db, ports: [5432], protocol: tcp, private: true}\n");
+    fs::write(directory.path().join("allowlist.yaml"), list).unwrap();
+    let envoy = envoy_binary();
+    let (code, out, err) = run(directory.path(), &["check", "--envoy", envoy.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{out}{err}");
+}
+
 #[test]
 fn envoy_has_the_last_word() {
     let directory = tempfile::tempdir().unwrap();

@@ -212,6 +212,21 @@ fn methods_and_paths_count_where_they_can_be_seen() {
     assert_eq!(ask("POST", "/v1/x"), denied("method-not-allowed"));
     assert_eq!(ask("POST", "/v2"), denied("path-not-allowed"));
     assert_eq!(ask("GET", "/v1/..%2fv2"), (400, Some("bad-path".to_owned())));
+    for path in
+        ["/v1/%252e", "/v1/%c0%ae", "/v1/%e0%80%ae", "/v1/%f0%80%80%ae", "/v1/..%3b/x", "/v1/%0a", "/v1/%zz"]
+    {
+        assert_ne!(ask("GET", path).0, 200, "{path}");
+    }
+    for path in ["/v1/a%20b", "/v1/%C3%A9", "/v1/%E2%82%AC", "/v1/%f0%9f%98%80", "/v1/a;b", "/v1/x?y=%25"] {
+        assert_eq!(ask("GET", path), (200, None), "{path}");
+    }
+    let other = format!(
+        "GET /v1/x HTTP/1.1\r\nhost: {at}\r\nx-original-url: /v2\r\nx_http_method_override: PUT\r\nx-kept: 1\r\n\r\n"
+    );
+    let reply = request(stack.proxy(), other);
+    let head = &reply.body;
+    assert!(reply.code == 200 && head.contains("x-kept"), "{reply:?}");
+    assert!(!head.contains("original") && !head.contains("override"), "{head}");
     let (_, reply) = tunnel(stack.proxy(), &at);
     assert_eq!((reply.code, deny_reason(&reply)), (403, Some("method-not-allowed")));
 }
