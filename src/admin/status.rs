@@ -3,7 +3,7 @@
 use super::{explain::Texts, proto};
 use crate::{
     allowlist::{FileState, OneLine},
-    fleet::{Fleet, Sidecar},
+    fleet::{Fleet, Refusal, Sidecar},
     policy::PolicySet,
     snapshot::{ResourceKind, Stores, Version},
 };
@@ -63,6 +63,7 @@ impl StatusSource {
             version: self.stores.version().as_deref().unwrap_or_default().to_owned(),
             entries: u32::try_from(files.entries).unwrap_or(u32::MAX),
             files: files.files.iter().map(file).collect(),
+            refused: self.fleet.refusals().into_iter().map(refusal).collect(),
             sidecars: self.fleet.sidecars().iter().map(|(_, one)| show(one)).collect(),
         }
     }
@@ -72,6 +73,11 @@ impl StatusSource {
     pub fn allowlist(&self) -> AllowlistState {
         self.files.borrow().clone()
     }
+}
+
+fn refusal(refusal: Refusal) -> proto::Refusal {
+    let Refusal { node, peer, reason, at, times } = refusal;
+    proto::Refusal { node_id: node, peer, reason, at: rfc3339(at), times }
 }
 
 fn file(state: &FileState) -> proto::AllowlistFile {

@@ -144,9 +144,12 @@ pub(super) fn join<M: Machine>(
     let moves = context.groups.moves().map(WatchStream::from_changes);
     let Assignment { group, store, identity } = context.groups.assign(peer, &node).map_err(|reason| {
         let (id, peer) = (&node.id, &peer.address);
+        context.fleet.refused(id, peer, &reason);
         tracing::error!(node = id, peer, "refused sidecar {id} at {peer}: {reason}");
         Status::failed_precondition(reason)
     })?;
+    let mut node = node;
+    node.forget_extensions();
     let mut snapshots = store.subscribe();
     let published = snapshots.borrow_and_update().clone();
     let published = published.ok_or_else(|| Status::unavailable(NOTHING_YET))?;

@@ -2,7 +2,7 @@
 
 use super::connect;
 use crate::{
-    admin::proto::{ResourceState, Sidecar, StatusRequest, StatusResponse},
+    admin::proto::{Refusal, ResourceState, Sidecar, StatusRequest, StatusResponse},
     cli::StatusArgs,
 };
 use std::{fmt::Write, io::IsTerminal, process::ExitCode};
@@ -36,7 +36,7 @@ fn print(status: &StatusResponse, json: bool) -> anyhow::Result<()> {
 }
 
 fn text(status: &StatusResponse) -> String {
-    let StatusResponse { exeat_version, version, entries, files, sidecars, ready } = status;
+    let StatusResponse { exeat_version, version, entries, files, sidecars, ready, refused } = status;
     let mut text = if *ready {
         format!("exeat {exeat_version} serves {entries} entries, version {version}\n")
     } else {
@@ -52,6 +52,9 @@ fn text(status: &StatusResponse) -> String {
         for diagnostic in &file.diagnostics {
             let _ = writeln!(text, "    {diagnostic}");
         }
+    }
+    for Refusal { node_id, peer, reason, at, times } in refused {
+        let _ = writeln!(text, "  refused {node_id} at {peer}: {reason} ({times} times, last at {at})");
     }
     let rows: Vec<[String; 7]> = sidecars.iter().map(row).collect();
     if rows.is_empty() {

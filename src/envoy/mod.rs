@@ -55,6 +55,23 @@ pub const EGRESS_ROUTES: &str = "egress";
 /// The oldest Envoy that knows `resolved_address_filter`, without which private addresses would be reachable.
 pub const MINIMUM_VERSION: (u32, u32) = (1, 40);
 
+/// The configuration types of the extensions that resources may need, whatever the policy: an Envoy without one of them
+/// would reject a whole listener or cluster when an edit first needs it.
+pub const REQUIRED_EXTENSIONS: [&str; 12] = [
+    "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+    "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    "envoy.extensions.clusters.dns.v3.DnsCluster",
+    "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+    "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+    "envoy.extensions.filters.http.rbac.v3.RBAC",
+    "envoy.extensions.filters.http.router.v3.Router",
+    "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+    "envoy.extensions.rbac.matchers.upstream_ip_port.v3.UpstreamIpPortMatcher",
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+];
+
 /// One xDS resource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
@@ -123,5 +140,37 @@ mod tests {
         for _ in 0..50 {
             assert!(compile(&policy, &Profile::default()) == first);
         }
+    }
+
+    /// Every message inside another one is of an extension that is required.
+    #[test]
+    fn what_resources_need_is_required() {
+        fn types(value: &serde_json::Value, inside: bool, found: &mut std::collections::BTreeSet<String>) {
+            match value {
+                serde_json::Value::Object(fields) => {
+                    let own = fields.get("@type").and_then(|name| name.as_str()).filter(|_| inside);
+                    found.extend(own.and_then(|name| name.rsplit('/').next()).map(str::to_owned));
+                    fields.values().for_each(|value| types(value, true, found));
+                }
+                serde_json::Value::Array(items) => items.iter().for_each(|item| types(item, inside, found)),
+                _ => {}
+            }
+        }
+        let private = Rule {
+            grant: std::sync::Arc::new(crate::policy::Grant {
+                private: Some(crate::policy::Private::default()),
+                ..Default::default()
+            }),
+            ..Rule::plain(
+                HostPattern::Exact(HostName::parse("db.test").unwrap()),
+                Ports::default(),
+                Origin { file: "f".into(), line: 1 },
+            )
+        };
+        let mut found = std::collections::BTreeSet::new();
+        for resource in compile(&Policy::new(vec![private]), &Profile::default()) {
+            types(&json(&resource.body.type_url, &resource.body.value).unwrap(), false, &mut found);
+        }
+        assert_eq!(found, REQUIRED_EXTENSIONS.map(str::to_owned).into());
     }
 }

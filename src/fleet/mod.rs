@@ -8,7 +8,7 @@ mod sidecar;
 mod state;
 
 pub use progress::Progress;
-pub use sidecar::{Accepted, KindState, Nack, Sidecar, SidecarInfo};
+pub use sidecar::{Accepted, KindState, Nack, Refusal, Sidecar, SidecarInfo};
 
 use progress::TrackedEdit;
 use state::State;
@@ -57,6 +57,17 @@ impl Fleet {
         let id = self.update(|state| state.open(info));
         tracing::info!(%node, peer, protocol, version, "sidecar {node} connected from {peer}, version {version}");
         Session { fleet: self.clone(), id, node }
+    }
+
+    /// A client was not let in.
+    pub fn refused(&self, node: &str, peer: &str, reason: &str) {
+        self.update(|state| state.refused(node, peer, reason));
+    }
+
+    /// Clients that were not let in, the newest last.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Refusal> {
+        self.lock().refusals.iter().cloned().collect()
     }
 
     /// All connected sidecars, in the order in which they connected.

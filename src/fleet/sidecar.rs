@@ -26,6 +26,21 @@ pub struct SidecarInfo {
     pub peer: String,
 }
 
+/// A client that was not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `node.id`.
+    pub node: String,
+    /// The address it connected from, the last time.
+    pub peer: String,
+    /// What it was told.
+    pub reason: String,
+    /// When, the last time.
+    pub at: SystemTime,
+    /// How often in a row.
+    pub times: u64,
+}
+
 /// A connected sidecar.
 #[derive(Clone, Debug)]
 pub struct Sidecar {

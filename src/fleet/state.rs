@@ -1,11 +1,11 @@
 //! The table of sidecars as a plain value.
 
 use super::{
-    Accepted, Counts, EditKey, Kind, KindState, Nack, Progress, SessionId, Sidecar, SidecarInfo,
+    Accepted, Counts, EditKey, Kind, KindState, Nack, Progress, Refusal, SessionId, Sidecar, SidecarInfo,
     progress::TrackedEdit,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -18,7 +18,11 @@ pub(super) struct State {
     pub(super) counts: BTreeMap<Kind, Counts>,
     pub(super) coalesced: u64,
     edits: BTreeMap<EditKey, TrackedEdit>,
+    pub(super) refusals: VecDeque<Refusal>,
 }
+
+/// Refused clients that are remembered.
+const MAX_REFUSALS: usize = 16;
 
 impl State {
     pub(super) fn open(&mut self, info: SidecarInfo) -> SessionId {
@@ -33,6 +37,17 @@ impl State {
         };
         self.sidecars.insert(id, sidecar);
         id
+    }
+
+    /// Who is refused comes again and again: told once, with a count.
+    pub(super) fn refused(&mut self, node: &str, peer: &str, reason: &str) {
+        let known = self.refusals.iter().position(|one| one.node == node && one.reason == reason);
+        let times = known.and_then(|at| self.refusals.remove(at)).map_or(0, |one| one.times);
+        let (node, peer, reason) = (node.to_owned(), peer.to_owned(), reason.to_owned());
+        self.refusals.push_back(Refusal { node, peer, reason, at: SystemTime::now(), times: times + 1 });
+        if self.refusals.len() > MAX_REFUSALS {
+            self.refusals.pop_front();
+        }
     }
 
     pub(super) fn close(&mut self, id: SessionId) {

@@ -2,7 +2,7 @@
 
 use crate::{
     ads::{Assignment, Groups, Node, Peer},
-    envoy::MINIMUM_VERSION,
+    envoy::{MINIMUM_VERSION, REQUIRED_EXTENSIONS},
     policy::{Policy, PolicySet, Selector, Who},
     snapshot::{ResourceKind, Stores},
 };
@@ -133,7 +133,7 @@ impl Places {
     }
 }
 
-/// Refuses Envoys that would ignore the guard of private addresses. Other xDS clients enforce nothing and may look.
+/// Refuses Envoys that would ignore the guard of private addresses, or that are built without what the resources need. Other xDS clients enforce nothing and may look.
 fn admit(node: &Node) -> Result<(), String> {
     let (major, minor) = MINIMUM_VERSION;
     match node.version {
@@ -141,12 +141,20 @@ fn admit(node: &Node) -> Result<(), String> {
             if node.user_agent.eq_ignore_ascii_case("envoy")
                 && (version.major, version.minor) < MINIMUM_VERSION =>
         {
-            Err(format!(
+            return Err(format!(
                 "Envoy {version} would ignore the guard of private addresses; use Envoy {major}.{minor} or later"
-            ))
+            ));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    let lacking = node.lacks(&REQUIRED_EXTENSIONS);
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let lacking = lacking.join(", ");
+    Err(format!(
+        "this Envoy cannot enforce the policy, because it is built without {lacking}; use an official build"
+    ))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::support::{Block, ControlPlane, soon};
 use envoy_types::pb::envoy::{
     config::{
-        core::v3::{BuildVersion, Node, node::UserAgentVersionType},
+        core::v3::{BuildVersion, Extension, Node, node::UserAgentVersionType},
         route::v3::RouteConfiguration,
     },
     service::discovery::v3::{
@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::{
 };
 use exeat::{
     admin::proto::{StatusRequest, admin_client::AdminClient},
+    envoy::REQUIRED_EXTENSIONS,
     snapshot::ResourceKind,
 };
 use prost::Message;
@@ -130,6 +131,36 @@ async fn requests_that_cannot_be_served_are_refused() {
     let (code, words) = sotw_error(&server, DiscoveryRequest { node: Some(envoy), ..rds("") }).await;
     assert_eq!(code, Code::FailedPrecondition);
     assert!(words.contains("Envoy 1.40 or later"), "{words}");
+    let new = BuildVersion {
+        version: Some(SemanticVersion { major_number: 1, minor_number: 40, patch: 0 }),
+        ..Default::default()
+    };
+    let has = |types: &[&str]| Extension {
+        type_urls: types.iter().map(|name| (*name).to_owned()).collect(),
+        ..Default::default()
+    };
+    let without = |missing: &str| {
+        let types: Vec<&str> = REQUIRED_EXTENSIONS.into_iter().filter(|name| *name != missing).collect();
+        Node {
+            user_agent_name: "envoy".to_owned(),
+            user_agent_version_type: Some(UserAgentVersionType::UserAgentBuildVersion(new.clone())),
+            extensions: vec![has(&["other"]), has(&types)],
+            ..node("poor").unwrap()
+        }
+    };
+    for _ in 0..2 {
+        let poor = Some(without(REQUIRED_EXTENSIONS[5]));
+        let (code, words) = sotw_error(&server, DiscoveryRequest { node: poor, ..rds("") }).await;
+        assert_eq!(code, Code::FailedPrecondition);
+        assert!(words.contains("built without envoy.extensions.filters.http.rbac.v3.RBAC"), "{words}");
+    }
+    let refused = &server.status()["refused"];
+    assert_eq!(
+        (&refused[0]["node_id"], &refused[1]["node_id"]),
+        (&"old".into(), &"poor".into()),
+        "{refused}"
+    );
+    assert_eq!(refused[1]["times"], 2);
     // The server lives on.
     assert_eq!(server.ask("/readyz").0, 200);
 }
