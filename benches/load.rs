@@ -45,7 +45,8 @@ fn text(entries: usize, edit: usize) -> String {
 
 fn found(text: &str) -> [Found; 1] {
     let content = Ok(text.as_bytes().to_vec().into());
-    let file = FoundFile { path: "allowlist.yaml".into(), label: "allowlist.yaml".into(), content };
+    let file =
+        FoundFile { path: "allowlist.yaml".into(), label: "allowlist.yaml".into(), content, exposed: false };
     [Found { path: "allowlist.yaml".into(), included: false, files: Ok(vec![file]) }]
 }
 

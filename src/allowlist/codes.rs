@@ -6,7 +6,7 @@
 type Explanation = (&'static str, &'static str);
 
 /// Sorted by code.
-const EXPLANATIONS: [Explanation; 93] = [
+const EXPLANATIONS: [Explanation; 94] = [
     (
         "address-private",
         "Addresses of private and reserved ranges (10/8, 127/8, 169.254/16, fc00::/7 and the like) are guarded, \
@@ -82,6 +82,10 @@ const EXPLANATIONS: [Explanation; 93] = [
         "file-empty",
         "An empty file is more often an accident (a save that failed, a half-written file) than the wish to deny \
          everything, which is written `allow: []`.",
+    ),
+    (
+        "file-exposed",
+        "Whoever can write the file decides what agents may reach, and an agent on the same machine may be such.",
     ),
     ("file-shape", "A file is a list of hosts, or a map with the keys of the language."),
     (

@@ -39,6 +39,8 @@ pub struct FoundFile {
     pub label: Arc<str>,
     /// What it holds, or why it cannot be read.
     pub content: Result<Bytes, String>,
+    /// Whether everybody on the machine may write it.
+    pub exposed: bool,
 }
 
 /// The state of one file, for people.
@@ -95,6 +97,7 @@ pub(super) struct Kept {
     pub(super) good: Option<Resolved>,
     /// What was noticed while reading.
     notes: Vec<Diagnostic>,
+    exposed: bool,
     pub(super) state: FileState,
 }
 
@@ -152,6 +155,7 @@ impl Ledger {
     pub fn settle(&mut self, now: Timestamp) -> Loaded {
         for kept in self.kept.values_mut() {
             kept.state.diagnostics = kept.notes.clone();
+            kept.state.diagnostics.extend(kept.exposure());
             kept.state.in_force = kept.pending.is_some() || kept.seen.is_some() && kept.document.is_some();
         }
         let outcome = settle::settle(self, now);
@@ -208,6 +212,7 @@ impl Ledger {
     fn take(&mut self, root: &Arc<str>, file: &FoundFile) {
         let kept = self.kept.entry(Arc::clone(&file.path)).or_insert_with(|| Kept::new(&file.path));
         kept.roots.insert(Arc::clone(root));
+        kept.exposed = file.exposed;
         match &file.content {
             Ok(bytes) => kept.read(file, bytes),
             Err(why) => kept.fail(why.clone()),
@@ -263,6 +268,7 @@ impl Kept {
             bytes: None,
             good: None,
             notes: Vec::new(),
+            exposed: false,
             state: FileState { path, in_force: false, restored: false, diagnostics: Vec::new() },
         }
     }
@@ -278,6 +284,14 @@ impl Kept {
         // What has errors is not there; what it held before is.
         self.seen = document.is_some().then_some(seen);
         self.pending = document;
+    }
+
+    /// Whoever can write the file decides what is allowed.
+    fn exposure(&self) -> Option<Diagnostic> {
+        let path = Arc::clone(&self.state.path);
+        let found =
+            Diagnostic::whole_file(path, "file-exposed", "everybody on the machine may write the file");
+        self.exposed.then(|| found.warning().help("take that away: chmod o-w"))
     }
 
     /// Its newest content is in force, if that has no errors, with these rules.

@@ -49,6 +49,7 @@ pub fn read(files: &[FileText], now: Timestamp) -> Loaded {
         path: Arc::clone(&file.path),
         label: Arc::clone(&file.label),
         content: Ok(file.bytes.clone()),
+        exposed: false,
     });
     Ledger::default().apply(&[Found { path: "".into(), included: false, files: Ok(found.collect()) }], now)
 }

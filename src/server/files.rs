@@ -46,6 +46,7 @@ pub(super) fn found(bundle: &Bundle, named: usize) -> Vec<Found> {
         path: printable(&file.path.to_string_lossy()),
         label: printable(&file.label),
         content: file.content.clone().map_err(|error| error.to_string()),
+        exposed: file.exposed,
     };
     let roots = bundle.roots.iter().enumerate().map(|(index, root)| Found {
         path: printable(&root.path.to_string_lossy()),

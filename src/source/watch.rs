@@ -295,7 +295,11 @@ fn identity(path: &Path) -> Option<Identity> {
 /// Puts back what a file held before. Gives whether it is known.
 fn keep_content(file: &mut File, known: &[File]) -> bool {
     let old = known.iter().find(|old| old.path == file.path);
-    old.inspect(|old| file.content.clone_from(&old.content)).is_some()
+    old.inspect(|old| {
+        file.content.clone_from(&old.content);
+        file.exposed = old.exposed;
+    })
+    .is_some()
 }
 
 /// The files that are new or hold something else.

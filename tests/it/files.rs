@@ -1,7 +1,7 @@
 //! Files that belong together: includes, self-tests, and what a restart remembers.
 
 use crate::support::{Block, ControlPlane, wait_until};
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 #[test]
 fn included_files_are_followed() {
@@ -68,4 +68,17 @@ fn a_restart_with_a_broken_file_serves_what_was_enforced_before() {
     fs::remove_file(server.allowlist()).unwrap();
     server.launch();
     assert_eq!(server.ask("/readyz").0, 503);
+}
+
+#[test]
+fn a_file_that_everybody_may_write_is_pointed_out() {
+    let server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
+    let mode = |mode| fs::set_permissions(server.allowlist(), fs::Permissions::from_mode(mode)).unwrap();
+    let says = || server.status()["files"][0]["diagnostics"].to_string().contains("everybody on the machine");
+    assert!(!says());
+    mode(0o666);
+    wait_until("the file is pointed out", says);
+    assert_eq!(server.status()["files"][0]["in_force"], true);
+    mode(0o644);
+    wait_until("the file is no longer pointed out", || !says());
 }
