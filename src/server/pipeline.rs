@@ -187,7 +187,7 @@ impl Core {
         let (first, nothing) = (old.is_none(), Arc::default());
         let old = old.map_or(nothing, |(old, _)| old);
         let entries = policies.entries();
-        let mut edit = Edit { noticed, entries, change: Changes::of(&old, &policies) };
+        let edit = Edit { noticed, entries, change: Changes::of(&old, &policies) };
         let mut trackings = Vec::new();
         // Who comes to a new agent finds it served; who leaves an agent does so before that is told anything that is not for
         // them; then everybody gets what is new.
@@ -206,7 +206,6 @@ impl Core {
         if !first {
             edit.change.told().for_each(|(group, change)| warn_of_widening(group, change));
         }
-        edit.entries = entries;
         self.outlets.policies.send_replace(self.policies.clone().map(Arc::new));
         self.in_force = Some((policies, now));
         self.outlets.metrics.edit(EditOutcome::Applied);
@@ -331,10 +330,10 @@ fn name_of(group: &str) -> Option<&str> {
 fn warn_of_widening(group: &str, change: &PolicyDiff) {
     for (entry, widening) in change.widening.iter().take(MOST_WIDENINGS) {
         let what = widening.as_str();
-        tracing::warn!(%entry, widening = what, group, "look twice at {entry}, which is new: {what}");
+        tracing::warn!(%entry, widening = what, group, "look twice at what the edit opens: {entry} ({what})");
     }
     if let Some(more) = change.widening.len().checked_sub(MOST_WIDENINGS).filter(|more| *more > 0) {
-        tracing::warn!(group, "look twice at {more} more entries like these");
+        tracing::warn!(group, "look twice at what the edit opens: {more} more like these");
     }
 }
 

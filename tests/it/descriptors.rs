@@ -1,5 +1,6 @@
 //! The descriptors of Envoy's messages that `dump` prints with.
 
+use exeat::envoy::REQUIRED_EXTENSIONS;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use std::{
@@ -9,26 +10,14 @@ use std::{
     process::Command,
 };
 
-/// Every message that exeat makes, by itself or inside an Any.
-const MESSAGES: [&str; 20] = [
+/// What exeat makes beside the configuration of extensions that every Envoy must have.
+const OTHERS: [&str; 8] = [
     "envoy.config.cluster.v3.Cluster",
     "envoy.config.listener.v3.Listener",
     "envoy.config.route.v3.RouteConfiguration",
     "envoy.config.endpoint.v3.ClusterLoadAssignment",
-    "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-    "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
-    "envoy.extensions.clusters.dns.v3.DnsCluster",
-    "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
-    "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
-    "envoy.extensions.filters.http.rbac.v3.RBAC",
-    "envoy.extensions.filters.http.router.v3.Router",
-    "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
-    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-    "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-    "envoy.extensions.rbac.matchers.upstream_ip_port.v3.UpstreamIpPortMatcher",
     "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     "envoy.extensions.transport_sockets.tls.v3.Secret",
-    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     "envoy.type.matcher.v3.AddressMatcher",
     "google.protobuf.Struct",
 ];
@@ -64,7 +53,8 @@ fn needed(all: FileDescriptorSet) -> FileDescriptorSet {
             })
             .unwrap_or_else(|| panic!("{name} is not in envoy-types"))
     };
-    let mut wanted: Vec<String> = MESSAGES.iter().map(|name| defines(name).name().to_owned()).collect();
+    let messages = OTHERS.iter().chain(&REQUIRED_EXTENSIONS);
+    let mut wanted: Vec<String> = messages.map(|name| defines(name).name().to_owned()).collect();
     let mut kept = BTreeSet::new();
     while let Some(name) = wanted.pop() {
         if kept.insert(name.clone()) {

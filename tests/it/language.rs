@@ -110,7 +110,7 @@ fn report_mode_passes_and_flags() {
 #[test]
 fn an_entry_goes_when_its_time_is_over() {
     let stack = Stack::start("allow: [\"a.test:{port}\"]\n");
-    let end = prost_types::Timestamp::from(SystemTime::now() + Duration::from_secs(4));
+    let end = prost_types::Timestamp::from(SystemTime::now() + Duration::from_secs(10));
     let end = prost_types::Timestamp { nanos: 0, ..end };
     stack.edit(&format!(
         "allow: [\"a.test:{{port}}\", {{host: b.test, ports: [{{port}}], until: \"{end}\"}}]\ndeny: [{{host: a.test, ports: [1]}}]\n"
@@ -235,7 +235,7 @@ fn methods_and_paths_count_where_they_can_be_seen() {
 fn tunnels_only_and_tunnels_for_a_while() {
     let stack = Stack::start(
         "allow:\n  - {host: t.test, ports: [{port}], protocol: tls}\n  - {host: short.test, ports: [{port}], protocol: tcp, \
-         max_tunnel: 1s}\n",
+         max_tunnel: 3s}\n",
     );
     let reply = get(stack.proxy(), &format!("http://{}/", stack.at("t.test")));
     assert_eq!((reply.code, deny_reason(&reply)), (403, Some("not-tls")));

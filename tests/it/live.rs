@@ -42,7 +42,8 @@ fn an_edit_is_one_log_line() {
     );
     assert_eq!((&line["added"], &line["removed"], &line["entries"]), (&1.into(), &1.into(), &2.into()));
     let lines = stack.control_plane.process().lines();
-    let widening = |line: &&String| line.contains("look twice at .new.test:8443, which is new: a wildcard");
+    let widening =
+        |line: &&String| line.contains("look twice at what the edit opens: .new.test:8443 (a wildcard)");
     assert_eq!(lines.iter().filter(widening).count(), 1);
     assert_eq!(lines.iter().filter(|line| line.contains("allowlist edit")).count(), 1);
     assert_eq!(stack.control_plane.metric("exeat_allowlist_edits_total{outcome=\"applied\"}"), 2.0);
