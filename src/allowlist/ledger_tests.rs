@@ -97,6 +97,11 @@ fn a_failing_test_rejects_the_whole_edit() {
     assert!(loaded.files[1].diagnostics[0].message.contains("a:1 (.b.com)"), "{:?}", loaded.files[1]);
     let loaded = ledger.apply(&[root(&[("a", Ok("- c.com")), test])], now());
     assert_eq!((rules(&loaded), loaded.files[1].in_force), (vec!["a:1=c.com".into()], true));
+    // Whoever has an error of another kind has both.
+    let unknown = ("t", Ok("- \"@none\""));
+    let loaded = ledger.apply(&[root(&[("a", Ok("- .b.com")), unknown])], now());
+    assert_eq!(codes(&loaded.files[0]), ["held-back"]);
+    assert_eq!(codes(&loaded.files[1]), ["group-unknown", "test-failed"]);
     // A removal can fail a test, too.
     let test = ("t", Ok("allow: []\ntests: {allow: [\"https://c.com\"]}"));
     assert!(ledger.apply(&[root(&[("a", Ok("- c.com")), test])], now()).files[1].in_force);

@@ -46,7 +46,7 @@ pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
                 continue;
             }
         };
-        let outcome = together(ledger, reached, resolved, now);
+        let outcome = together(ledger, reached, resolved, &rejected, now);
         // At the start, files that fail a test fall back on what was in force before it.
         if outcome.policies.is_none() && ledger.is_new() {
             let restored: Vec<_> = outcome.rejected.iter().filter(|(path, _)| ledger.restore(path)).collect();
@@ -56,12 +56,10 @@ pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
                 continue;
             }
         }
-        for (path, found) in stale {
+        for (path, found) in stale.into_iter().chain(outcome.rejected) {
             rejected.entry(path).or_default().extend(found);
         }
-        let mut all = outcome.rejected;
-        all.extend(rejected);
-        return Outcome { rejected: all, ..outcome };
+        return Outcome { rejected, ..outcome };
     }
 }
 
@@ -70,6 +68,7 @@ fn together(
     ledger: &Ledger,
     reached: BTreeSet<Arc<str>>,
     resolved: ByPath<Resolved>,
+    rejected: &ByPath<Vec<Diagnostic>>,
     now: Timestamp,
 ) -> Outcome {
     let rules = |path| resolved.get(path).or_else(|| ledger.kept.get(path)?.good.as_ref());
@@ -89,7 +88,8 @@ fn together(
             vec![found.help("mend the entry or the test; until then all files stay as they were")]
         };
         let pending = ledger.kept.iter().filter(|(_, kept)| kept.pending.is_some());
-        let mut rejected: ByPath<_> = pending.map(|(path, _)| (Arc::clone(path), held(path))).collect();
+        let pending = pending.map(|(path, _)| path).filter(|path| !rejected.contains_key(*path));
+        let mut rejected: ByPath<_> = pending.map(|path| (Arc::clone(path), held(path))).collect();
         rejected.extend(failing);
         let (policies, resolved, findings) = (None, ByPath::new(), ByPath::new());
         return Outcome { policies, reached, resolved, rejected, findings };
