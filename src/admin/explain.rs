@@ -90,7 +90,7 @@ fn miss<'a>(near: NearMiss<'a>, request: &Request) -> (&'a crate::policy::Rule, 
 
 /// What to write. Nothing where another entry would not help.
 fn addition(reason: DenyReason, request: &Request) -> Option<String> {
-    let Request { host, port, via, method, path } = request;
+    let Request { host, port, via, method, path, opening: _ } = request;
     let guarded = literal(host).is_some_and(|address| AddressGuard::default().refuses(address));
     let private = !host.contains('.') || guarded;
     match reason {
@@ -103,6 +103,9 @@ fn addition(reason: DenyReason, request: &Request) -> Option<String> {
         DenyReason::MethodNotAllowed | DenyReason::PathNotAllowed if *via == Via::PlainHttp => Some(format!(
             "{{host: {host}, ports: [{port}], protocol: http, methods: [{method}], paths: [{path}]}}"
         )),
+        DenyReason::MethodNotAllowed if *port == Port::HTTP => {
+            Some(format!("{{host: {host}, ports: [80], protocol: tcp}}"))
+        }
         DenyReason::MethodNotAllowed => Some(format!("{host}:{port}")),
         _ => None,
     }

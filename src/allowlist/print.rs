@@ -54,8 +54,9 @@ fn allowed(rule: &Rule) -> String {
         Traffic::Any => {}
         Traffic::Tls => parts.push("protocol: tls".to_owned()),
         Traffic::Tcp => parts.push("protocol: tcp".to_owned()),
-        Traffic::Http(requests) => {
-            parts.push("protocol: http".to_owned());
+        Traffic::Http(requests) | Traffic::Originate(requests) => {
+            let originate = matches!(traffic, Traffic::Originate(_));
+            parts.push(if originate { "tls: originate" } else { "protocol: http" }.to_owned());
             if !requests.methods.is_empty() {
                 parts.push(list("methods", requests.methods.iter().map(|method| method.as_str())));
             }

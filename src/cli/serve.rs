@@ -108,6 +108,7 @@ impl ProfileArgs {
             egress: self.egress_listen,
             guard: AddressGuard::lifting(&self.allow_ranges),
             resolvers: self.dns_resolvers.clone(),
+            upstream_ca: None,
         }
     }
 }

@@ -2,13 +2,21 @@
 
 use super::{
     any::pack,
-    deny,
+    carry,
+    chains::Inner,
+    deny::{self, DENY_ACTION},
     format::{JsonFormat, StdoutAccessLog},
+    sni,
 };
-use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log::ConfigType};
+use crate::policy::DenyReason;
+use envoy_types::pb::envoy::config::accesslog::v3::{
+    AccessLog, AccessLogFilter, ResponseFlagFilter, access_log::ConfigType,
+    access_log_filter::FilterSpecifier,
+};
+use std::time::Duration;
 
 /// Fields that Envoy leaves empty appear as `null`. No query strings and no headers: they carry secrets.
-fn fields() -> [(&'static str, String); 17] {
+fn fields() -> [(&'static str, String); 16] {
     [
         ("time", "%START_TIME%".to_owned()),
         ("action", deny::action_format()),
@@ -21,21 +29,105 @@ fn fields() -> [(&'static str, String); 17] {
         ("details", "%RESPONSE_CODE_DETAILS%".to_owned()),
         ("node", "%CEL(xds.node.id)%".to_owned()),
         ("client", "%DOWNSTREAM_REMOTE_ADDRESS%".to_owned()),
+        ("bytes_sent", "%BYTES_RECEIVED%".to_owned()),
+        ("bytes_received", "%BYTES_SENT%".to_owned()),
+        ("duration_ms", "%DURATION%".to_owned()),
+        ("protocol", "%PROTOCOL%".to_owned()),
+        (
+            "request_id",
+            coalesce(&[
+                &format!(r#"{{"command": "FILTER_STATE", "param": "{}:PLAIN"}}"#, carry::ID),
+                "\"STREAM_ID\"",
+            ]),
+        ),
+    ]
+}
+
+/// The first of some operators that gives something.
+fn coalesce(operators: &[&str]) -> String {
+    format!(r#"%COALESCE({{"operators": [{}]}})%"#, operators.join(", "))
+}
+
+/// Each request. Tunnels that were opened are logged by their chains, which know where they went; but what ends them by a
+/// limit is known here.
+pub(super) fn to_stdout() -> AccessLog {
+    let mine = "request.method != 'CONNECT' || response.code != 200 \
+                || response.code_details in ['max_duration_timeout', 'stream_idle_timeout']";
+    to(JsonFormat::new(fields()), Some(deny::cel_filter(mine.to_owned())))
+}
+
+/// What the check of tunnels closes. Clients that leave before they have sent anything are no denials.
+pub(super) fn of_checks() -> Vec<AccessLog> {
+    let mismatch = "connection.termination_details.startsWith('rbac')".to_owned();
+    // The second is who has sent nothing, or not enough, in time.
+    let not_tls = format!(
+        "has(response.code_details) && response.code_details == 'filter_chain_not_found' || !has(upstream.address) \
+         && !has(connection.termination_details) && request.duration > duration('{}ms')",
+        (sni::HELLO_WITHIN - Duration::from_millis(500)).as_millis()
+    );
+    let line = |(reason, filter): (DenyReason, String)| {
+        let format = JsonFormat::new(of_tunnels(DENY_ACTION, reason.as_str()));
+        to(format, Some(deny::cel_filter(filter)))
+    };
+    [(DenyReason::SniMismatch, mismatch), (DenyReason::NotTls, not_tls)].map(line).into()
+}
+
+/// What chains carried and did not carry. Requests have lines of their own.
+pub(super) fn of_chains(inner: Inner) -> Vec<AccessLog> {
+    let tunnels = matches!(inner, Inner::Tls | Inner::Tcp);
+    let known = |key: &str| format!("%FILTER_STATE({key}:PLAIN)%");
+    let flagged = |flag: &str| AccessLogFilter {
+        filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
+            flags: vec![flag.to_owned()],
+        })),
+    };
+    let line =
+        |action: &str, reason: &str, filter| to(JsonFormat::new(of_tunnels(action, reason)), Some(filter));
+    let passed = |filter| line(&known(carry::ACTION), &known(carry::REASON), filter);
+    let mut lines = Vec::new();
+    if tunnels {
+        lines.push(passed(deny::cel_filter("has(upstream.address)".to_owned())));
+        // It could not be connected.
+        lines.push(passed(flagged("UF")));
+        // Its chain was taken away at that moment.
+        lines.push(line(DENY_ACTION, DenyReason::NotListed.as_str(), flagged("NR")));
+    }
+    // What a name leads to was not among the addresses of its entry.
+    lines.push(line(DENY_ACTION, DenyReason::PrivateAddress.as_str(), flagged("UH")));
+    lines
+}
+
+/// The line of a tunnel: what there is of the fields of requests, and the SNI.
+fn of_tunnels(action: &str, reason: &str) -> Vec<(&'static str, String)> {
+    let known = |key: &str| format!("%FILTER_STATE({key}:PLAIN)%");
+    vec![
+        ("time", "%START_TIME%".to_owned()),
+        ("action", action.to_owned()),
+        ("reason", reason.to_owned()),
+        ("rule", known(carry::RULE)),
+        ("host", known(carry::AUTHORITY)),
+        ("method", "CONNECT".to_owned()),
+        ("sni", "%REQUESTED_SERVER_NAME%".to_owned()),
+        (
+            "details",
+            coalesce(&["\"DOWNSTREAM_LOCAL_CLOSE_REASON\"", "\"UPSTREAM_TRANSPORT_FAILURE_REASON\""]),
+        ),
+        ("node", "%CEL(xds.node.id)%".to_owned()),
+        ("client", known(carry::CLIENT)),
         // The address really dialled; %UPSTREAM_HOST% may name another one of the DNS answer.
         ("upstream", "%UPSTREAM_REMOTE_ADDRESS%".to_owned()),
         ("bytes_sent", "%BYTES_RECEIVED%".to_owned()),
         ("bytes_received", "%BYTES_SENT%".to_owned()),
         ("duration_ms", "%DURATION%".to_owned()),
-        ("protocol", "%PROTOCOL%".to_owned()),
-        ("request_id", "%STREAM_ID%".to_owned()),
+        ("request_id", known(carry::REQUEST)),
     ]
 }
 
-pub(super) fn to_stdout() -> AccessLog {
-    let log = StdoutAccessLog { log_format: Some(JsonFormat::new(fields())) };
+fn to(format: JsonFormat, filter: Option<AccessLogFilter>) -> AccessLog {
+    let log = StdoutAccessLog { log_format: Some(format) };
     AccessLog {
         name: "envoy.access_loggers.stdout".to_owned(),
-        filter: None,
+        filter,
         config_type: Some(ConfigType::TypedConfig(pack(&log))),
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! Knows nothing of protobuf. `Policy::decide` says the same for one request.
 
-use crate::policy::{DenyReason, DenyRule, Grant, Mode, Origin, Policy, Port, Requests, Rule};
-use std::time::Duration;
+use super::chains::Inner;
+use crate::policy::{
+    DenyReason, DenyRule, Grant, Mode, Origin, Policy, Port, Requests, Rule, Target, Traffic, by_preference,
+};
+use ipnet::IpNet;
+use std::{sync::Arc, time::Duration};
 
 /// How much logs and 403 bodies tell of a rule's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,25 +61,71 @@ pub(super) struct Ways {
     pub(super) plain: Vec<(Requests, Way)>,
     /// What becomes of plain requests that none of these matches, some of them for a closer reason.
     pub(super) other_plain: Vec<(Requests, Refusal)>,
-    /// The cluster of the target where an entry makes it a private one.
-    pub(super) private: Option<String>,
-}
-
-impl Ways {
-    /// Where something leads that passes this way, if not where everything does.
-    pub(super) fn cluster(&self, way: Way) -> Option<&str> {
-        self.private.as_deref().filter(|_| way.private)
-    }
+    /// What becomes of the rest.
+    pub(super) mode: Mode,
 }
 
 /// How something passes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Way {
     pub(super) max_tunnel: Option<Duration>,
-    /// Only what this entry lets through may reach a private address.
-    pub(super) private: bool,
+    /// The internal listener that carries it.
+    pub(super) inner: Inner,
+    /// What its name may lead to.
+    pub(super) reach: Reach,
+    /// The key of its chain there, where that is not the authority.
+    pub(super) key: Option<Arc<str>>,
     /// It would be denied in earnest.
     pub(super) reported: Option<DenyReason>,
+    /// Tunnels to port 80 do not pass.
+    pub(super) not_80: bool,
+    /// It goes to port 443 instead of 80.
+    pub(super) to_443: bool,
+}
+
+impl Way {
+    /// What passes only because nothing is denied in earnest.
+    pub(super) const fn reported(reason: DenyReason, inner: Inner) -> Self {
+        let (max_tunnel, reach, key) = (None, Reach::Public, None);
+        Self { max_tunnel, inner, reach, key, reported: Some(reason), not_80: false, to_443: false }
+    }
+}
+
+/// Which addresses a name may lead to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// Those that are not guarded.
+    #[default]
+    Public,
+    /// All but those that are never meant.
+    Private,
+    /// These.
+    Listed(Vec<IpNet>),
+    /// It is an address, which an entry names.
+    Itself,
+}
+
+impl Reach {
+    /// Of one host and port, from all rules about it. Only exact targets can be private.
+    pub(super) fn of<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
+        let mut all = Self::Public;
+        for rule in rules {
+            let Some(private) = &rule.grant.private else { continue };
+            all = match (all, &rule.target) {
+                (_, Target::Address(_)) => Self::Itself,
+                _ if private.addresses.is_empty() => Self::Private,
+                (Self::Private, _) => Self::Private,
+                (Self::Listed(mut ranges), _) => {
+                    ranges.extend(private.addresses.iter().copied());
+                    ranges.sort_unstable();
+                    ranges.dedup();
+                    Self::Listed(ranges)
+                }
+                _ => Self::Listed(private.addresses.clone()),
+            };
+        }
+        all
+    }
 }
 
 impl Answer {
@@ -88,13 +138,14 @@ impl Answer {
         Self { rule: label.of(&rule.origin), what: What::OtherPort(refusal) }
     }
 
-    /// From the rules that allow it, the closest first. Nothing if there is none.
+    /// From the rules that allow it, the closest first. Nothing if there is none. `key_of` gives the key of the chain of what
+    /// passes by a rule, beside the first one of its listener or wherever the authority is no key.
     pub(super) fn allowed(
         covering: &[&Rule],
         on_trial: Option<&DenyRule>,
-        (host, port): (&str, Port),
-        mode: Mode,
-        label: Label,
+        port: Port,
+        (mode, label): (Mode, Label),
+        mut key_of: impl FnMut(&Rule, Inner, bool) -> Option<Arc<str>>,
     ) -> Option<Self> {
         let closest = covering.first()?;
         let reason = |mode: Mode| match (on_trial, mode) {
@@ -102,50 +153,49 @@ impl Answer {
             (None, Mode::Enforce) => None,
             (None, Mode::Report) => Some(DenyReason::NotListed),
         };
-        // What is let through in earnest comes before what is reported.
-        let ordered = || {
-            [Mode::Enforce, Mode::Report]
-                .into_iter()
-                .flat_map(|mode| covering.iter().copied().filter(move |rule| rule.grant.mode == mode))
+        let ordered = by_preference(covering);
+        let reach = Reach::of(covering.iter().copied());
+        let mut way = |rule: &Rule, inner: Inner, first: bool, same: &dyn Fn(&Grant) -> bool| Way {
+            max_tunnel: longest(rule, covering, same),
+            inner,
+            reach: if rule.grant.private.is_some() { reach.clone() } else { Reach::Public },
+            key: key_of(rule, inner, first),
+            reported: reason(rule.grant.mode),
+            not_80: inner == Inner::Tls && rule.grant.traffic == Traffic::Any,
+            to_443: inner == Inner::Originate && port == Port::HTTP,
         };
         let mut used: Vec<&Rule> = vec![closest];
-        let tunnelling = ordered().find(|rule| rule.grant.traffic.tunnels());
+        // What is only closed to tunnels on port 80 is so by a route, so that the answer is the same on each port.
+        let tunnelling = ordered.iter().find(|rule| rule.grant.traffic.tunnels(port));
+        let tunnelling =
+            tunnelling.or_else(|| ordered.iter().find(|rule| rule.grant.traffic == Traffic::Any));
         let tunnels = match tunnelling {
             Some(rule) => {
                 used.push(rule);
-                let reported = reason(rule.grant.mode);
-                let private = rule.grant.private.is_some();
-                Ok(Way {
-                    max_tunnel: longest(rule, covering, |other| other.traffic.tunnels()),
-                    private,
-                    reported,
-                })
+                let inner = Inner::of_tunnels(&rule.grant.traffic);
+                let same = |other: &Grant| {
+                    other.traffic.tunnels(Port::HTTPS) && Inner::of_tunnels(&other.traffic) == inner
+                };
+                Ok(way(rule, inner, true, &same))
             }
             None => Err(Refusal { reason: DenyReason::MethodNotAllowed, mode }),
         };
         let mut plain: Vec<(Requests, Way)> = Vec::new();
         // Those to port 443 never pass, which a route before these says: so that the answer is the same on each port.
-        for rule in ordered() {
+        for rule in ordered {
             let Some(requests) = rule.grant.traffic.plain() else { continue };
             if plain.last().is_some_and(|(last, _)| last.is_all()) {
                 break;
             }
             used.push(rule);
-            let reported = reason(rule.grant.mode);
-            let private = rule.grant.private.is_some();
-            let same = |other: &Grant| other.traffic.plain() == Some(requests);
-            plain.push((
-                requests.clone(),
-                Way { max_tunnel: longest(rule, covering, same), private, reported },
-            ));
+            let inner = Inner::of_requests(&rule.grant.traffic);
+            let first = !plain.iter().any(|(_, way)| way.inner == inner);
+            let same = |other: &Grant| {
+                other.traffic.plain() == Some(requests) && Inner::of_requests(&other.traffic) == inner
+            };
+            plain.push((requests.clone(), way(rule, inner, first, &same)));
         }
-        let private = covering.iter().any(|rule| rule.grant.private.is_some());
-        let ways = Ways {
-            tunnels,
-            other_plain: other_plain(&plain, mode),
-            plain,
-            private: private.then(|| super::private::name(host, port)),
-        };
+        let ways = Ways { tunnels, other_plain: other_plain(&plain, mode), plain, mode };
         let rule = match on_trial {
             Some(deny) => label.of(&deny.origin),
             None => places(&used, label),
@@ -155,7 +205,7 @@ impl Answer {
 }
 
 /// Of several rules for the same target and traffic, the one that lets it live longest.
-fn longest(rule: &Rule, covering: &[&Rule], same: impl Fn(&Grant) -> bool) -> Option<Duration> {
+fn longest(rule: &Rule, covering: &[&Rule], same: &dyn Fn(&Grant) -> bool) -> Option<Duration> {
     let mut same = covering.iter().filter(|other| {
         other.target == rule.target && other.grant.mode == rule.grant.mode && same(&other.grant)
     });

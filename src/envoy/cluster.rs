@@ -3,32 +3,51 @@
 use super::{
     FORWARD_CLUSTER,
     any::{duration, pack},
-    dns,
+    chains::Inner,
+    dns, inner,
+    private::{ANY_CLUSTER, PRIVATE_CLUSTER},
     profile::Profile,
+    sni,
 };
 use envoy_types::pb::envoy::{
-    config::cluster::v3::{
-        Cluster,
-        cluster::{ClusterDiscoveryType, CustomClusterType, LbPolicy},
+    config::{
+        cluster::v3::{
+            Cluster,
+            cluster::{ClusterDiscoveryType, CustomClusterType, LbPolicy},
+        },
+        core::v3::{DataSource, Http1ProtocolOptions, UpstreamHttpProtocolOptions, data_source::Specifier},
     },
-    extensions::clusters::dynamic_forward_proxy::v3::{
-        ClusterConfig, cluster_config::ClusterImplementationSpecifier,
+    extensions::{
+        clusters::dynamic_forward_proxy::v3::{
+            ClusterConfig, cluster_config::ClusterImplementationSpecifier,
+        },
+        common::dynamic_forward_proxy::v3::DnsCacheConfig,
+        transport_sockets::tls::v3::{
+            CertificateValidationContext, CommonTlsContext, TlsParameters, UpstreamTlsContext,
+            certificate_validation_context::SystemRootCerts, common_tls_context::ValidationContextType,
+            tls_parameters::TlsProtocol,
+        },
+        upstreams::http::v3::{
+            HttpProtocolOptions,
+            http_protocol_options::{
+                ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+            },
+        },
     },
 };
+use prost::Name;
 use std::time::Duration;
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The dynamic forward proxy: one cluster for every allowed name, so that an edit needs no cluster and no warming.
-pub(super) fn forward(profile: &Profile) -> Cluster {
+/// A dynamic forward proxy: one cluster for every allowed name, so that an edit needs no cluster and no warming.
+pub(super) fn dynamic(name: &str, cache: DnsCacheConfig) -> Cluster {
     let config = ClusterConfig {
-        cluster_implementation_specifier: Some(ClusterImplementationSpecifier::DnsCacheConfig(dns::cache(
-            profile,
-        ))),
+        cluster_implementation_specifier: Some(ClusterImplementationSpecifier::DnsCacheConfig(cache)),
         ..Default::default()
     };
     Cluster {
-        name: FORWARD_CLUSTER.to_owned(),
+        name: name.to_owned(),
         connect_timeout: duration(CONNECT_TIMEOUT),
         lb_policy: LbPolicy::ClusterProvided.into(),
         cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
@@ -36,5 +55,64 @@ pub(super) fn forward(profile: &Profile) -> Cluster {
             typed_config: Some(pack(&config)),
         })),
         ..Default::default()
+    }
+}
+
+/// The clusters that depend on nothing but the profile.
+pub(super) fn fixed(profile: &Profile) -> Vec<Cluster> {
+    let inside = [sni::NAME, Inner::Tls.name(), Inner::Tcp.name(), Inner::Http.name()];
+    let mut all = vec![
+        dynamic(FORWARD_CLUSTER, dns::cache(profile)),
+        dynamic(PRIVATE_CLUSTER, dns::private_cache(profile)),
+        dynamic(ANY_CLUSTER, dns::any_cache(profile)),
+    ];
+    all.extend(inside.map(|name| inner::cluster(name, inner::raw())));
+    all.push(originate(profile));
+    all
+}
+
+/// TLS to the upstream, whose certificate must be of the host that was asked for.
+fn originate(profile: &Profile) -> Cluster {
+    let trusted = match &profile.upstream_ca {
+        Some(pem) => CertificateValidationContext {
+            trusted_ca: Some(DataSource {
+                specifier: Some(Specifier::InlineBytes(pem.to_vec())),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+        None => CertificateValidationContext {
+            system_root_certs: Some(SystemRootCerts::default()),
+            ..Default::default()
+        },
+    };
+    let tls = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            // Envoy's default for clients ends at TLS 1.2.
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
+                tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+                ..Default::default()
+            }),
+            validation_context_type: Some(ValidationContextType::ValidationContext(trusted)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let options = HttpProtocolOptions {
+        upstream_http_protocol_options: Some(UpstreamHttpProtocolOptions {
+            auto_sni: true,
+            auto_san_validation: true,
+            ..Default::default()
+        }),
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())),
+        })),
+        ..Default::default()
+    };
+    let socket = inner::socket("envoy.transport_sockets.tls", &tls);
+    Cluster {
+        typed_extension_protocol_options: [(HttpProtocolOptions::full_name(), pack(&options))].into(),
+        ..inner::cluster(Inner::Originate.name(), socket)
     }
 }

@@ -20,6 +20,8 @@ use envoy_types::pb::envoy::{
 pub const DENY_REASON_HEADER: &str = "x-exeat-deny-reason";
 /// The value of `action` in the log line of a denial.
 pub const DENY_ACTION: &str = "deny";
+/// The value of `action` in the log line of what passes.
+pub(super) const ALLOW_ACTION: &str = "allow";
 /// The value of `action` in the log line of what passes in report mode.
 pub const WOULD_DENY_ACTION: &str = "would-deny";
 /// Metadata key of a virtual host, and of a route that comes from another rule.
@@ -54,6 +56,7 @@ const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
         | DenyReason::MethodNotAllowed
         | DenyReason::PathNotAllowed
         | DenyReason::NotTls
+        | DenyReason::SniMismatch
         | DenyReason::BadHost => None,
     }
 }
@@ -79,15 +82,33 @@ pub(super) fn action_format() -> String {
     let own: String = own_verdicts().map(|(_, verdict)| format!("{verdict} || ")).collect();
     format!(
         "%CEL({own}xds.route_name.startsWith('{DENY_PREFIX}') ? '{DENY_ACTION}' \
-         : xds.route_name.startsWith('{WOULD_DENY_PREFIX}') ? '{WOULD_DENY_ACTION}' : 'allow')%"
+         : xds.route_name.startsWith('{WOULD_DENY_PREFIX}') ? '{WOULD_DENY_ACTION}' : '{ALLOW_ACTION}')%"
     )
 }
 
-/// A formatter that gives the rule of the route, else of the virtual host, as `file:line`.
-pub(super) fn rule_format() -> String {
+/// The same of what is about to pass, as an expression.
+pub(super) fn passing_action() -> String {
+    format!("(xds.route_name.startsWith('{WOULD_DENY_PREFIX}') ? '{WOULD_DENY_ACTION}' : '{ALLOW_ACTION}')")
+}
+
+/// Why what is about to pass would be denied, or nothing, as an expression.
+pub(super) fn passing_reason() -> String {
+    let reason = |reason: &DenyReason| {
+        format!("xds.route_name == '{WOULD_DENY_PREFIX}{0}' ? '{0}' : ", reason.as_str())
+    };
+    format!("({}'')", DenyReason::ALL.iter().map(reason).collect::<String>())
+}
+
+/// An expression that gives the rule of the route, else of the virtual host, as `file:line`.
+pub(super) fn rule_expression() -> String {
     let at = |what: &str| format!("xds.{what}_metadata.filter_metadata.{NAMESPACE}.{RULE_KEY}");
     let own = format!("has(xds.route_metadata.filter_metadata.{NAMESPACE})");
-    format!("%CEL({own} ? {} : {})%", at("route"), at("virtual_host"))
+    format!("({own} ? {} : {})", at("route"), at("virtual_host"))
+}
+
+/// A formatter that gives it.
+pub(super) fn rule_format() -> String {
+    format!("%CEL({})%", rule_expression())
 }
 
 /// One answer for each reason.
@@ -128,7 +149,7 @@ fn reply(reason: DenyReason) -> ResponseMapper {
     }
 }
 
-fn cel_filter(expression: String) -> AccessLogFilter {
+pub(super) fn cel_filter(expression: String) -> AccessLogFilter {
     AccessLogFilter {
         filter_specifier: Some(access_log_filter::FilterSpecifier::ExtensionFilter(ExtensionFilter {
             name: "envoy.access_loggers.extension_filters.cel".to_owned(),

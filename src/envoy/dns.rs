@@ -6,6 +6,7 @@ use super::{
     any::{address, duration, extension, number},
     profile::Profile,
 };
+use crate::policy::AddressGuard;
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -13,13 +14,14 @@ use envoy_types::pb::{
             core::v3::{DnsResolverOptions, TypedExtensionConfig},
         },
         extensions::{
-            clusters::dns::v3::dns_cluster, common::dynamic_forward_proxy::v3::DnsCacheConfig,
+            common::dynamic_forward_proxy::v3::DnsCacheConfig,
             network::dns_resolver::cares::v3::CaresDnsResolverConfig,
         },
         r#type::matcher::v3::AddressMatcher,
     },
     xds::core::v3::CidrRange,
 };
+use ipnet::IpNet;
 use prost::Message;
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
@@ -53,13 +55,36 @@ pub(super) fn failure_refresh() -> RefreshRate {
     RefreshRate { base_interval: duration(base), max_interval: duration(max) }
 }
 
-/// The same for clusters that resolve by themselves.
-pub(super) fn cluster_failure_refresh() -> dns_cluster::RefreshRate {
-    let (base, max) = FAILURE_REFRESH;
-    dns_cluster::RefreshRate { base_interval: duration(base), max_interval: duration(max) }
+/// The cache of public names.
+pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
+    // Sound against [dead public, private] answers, unlike RBAC on the upstream address.
+    filtered(profile, profile.guard.refused(), false)
 }
 
-pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
+/// The cache of private names: only what is never meant is dropped.
+pub(super) fn private_cache(profile: &Profile) -> DnsCacheConfig {
+    filtered(profile, &AddressGuard::never_meant(), false)
+}
+
+/// The cache of private names whose addresses are compared elsewhere.
+pub(super) fn any_cache(profile: &Profile) -> DnsCacheConfig {
+    filtered(profile, &[], false)
+}
+
+/// The cache of names that may lead to these addresses only.
+pub(super) fn listed_cache(profile: &Profile, ranges: &[IpNet]) -> DnsCacheConfig {
+    filtered(profile, ranges, true)
+}
+
+/// A cache that drops addresses in these ranges, or all others.
+fn filtered(profile: &Profile, ranges: &[IpNet], invert_match: bool) -> DnsCacheConfig {
+    let ranges: Vec<CidrRange> = ranges
+        .iter()
+        .map(|range| CidrRange {
+            address_prefix: range.network().to_string(),
+            prefix_len: number(range.prefix_len().into()),
+        })
+        .collect();
     let mut cache = DnsCacheConfig {
         dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
         max_hosts: number(MAX_HOSTS),
@@ -67,19 +92,7 @@ pub(super) fn cache(profile: &Profile) -> DnsCacheConfig {
         dns_query_timeout: duration(QUERY_TIMEOUT),
         dns_failure_refresh_rate: Some(failure_refresh()),
         typed_dns_resolver_config: Some(resolver(profile)),
-        // Sound against [dead public, private] answers, unlike RBAC on the upstream address.
-        resolved_address_filter: Some(AddressMatcher {
-            ranges: profile
-                .guard
-                .refused()
-                .iter()
-                .map(|range| CidrRange {
-                    address_prefix: range.network().to_string(),
-                    prefix_len: number(range.prefix_len().into()),
-                })
-                .collect(),
-            invert_match: false,
-        }),
+        resolved_address_filter: (!ranges.is_empty()).then_some(AddressMatcher { ranges, invert_match }),
         ..Default::default()
     };
     // Envoy refuses a cache whose name is in use with other settings: changed flags would never arrive.

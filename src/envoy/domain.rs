@@ -4,9 +4,12 @@
 //! `*.suffix`, then the longest `prefix*`. Ports are enforced here and nowhere else. Since the one closest domain wins,
 //! the answer of each is put together from every rule that covers it, whatever domain the rule itself makes.
 
-use super::answer::{Answer, Label};
+use super::{
+    answer::{Answer, Label},
+    chains::{self, Chains, Inner},
+};
 use crate::policy::{DenyRule, HostName, Mode, Policy, Port, Ports, Rule, Target};
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// A host as the key of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,9 +31,11 @@ impl Host<'_> {
     }
 }
 
-/// The domains of a policy by their answers, in an order of their own. No domain is there twice, which Envoy would refuse.
-pub(super) fn domains(policy: &Policy, label: Label) -> BTreeMap<Answer, Vec<String>> {
+/// The domains of a policy by their answers, in an order of their own, and the chains behind them. No domain is there twice,
+/// which Envoy would refuse.
+pub(super) fn domains(policy: &Policy, label: Label) -> (BTreeMap<Answer, Vec<String>>, Chains<'_>) {
     let index = Index::of(policy);
+    let mut chains = Chains::of(policy, |target, form, port| index.denies(target, form, port));
     let mut keys: BTreeMap<Host<'_>, Vec<Port>> = BTreeMap::new();
     for rule in policy.rules() {
         for host in hosts(&rule.target) {
@@ -59,12 +64,26 @@ pub(super) fn domains(policy: &Policy, label: Label) -> BTreeMap<Answer, Vec<Str
         ports.dedup();
         let text = host.text();
         for port in &*ports {
-            let Some(answer) = index.answer(*host, *port, policy.mode(), label) else { continue };
+            let mut leads = Vec::new();
+            let answer = index.answer(*host, *port, policy.mode(), label, |rule, inner, first| {
+                let chain = chains.name(rule, &chains::form(rule, &text), *port, inner);
+                let key = (!first).then(|| chains::key(&chain));
+                leads.push((inner, chain, key.clone()));
+                key
+            });
+            let Some(answer) = answer else { continue };
             // A plain request to port 80 usually names no port.
+            let mut own = vec![format!("{text}:{port}")];
             if *port == Port::HTTP {
-                domains.add(&answer, text.clone());
+                own.push(text.clone());
             }
-            domains.add(&answer, format!("{text}:{port}"));
+            for (inner, chain, key) in leads {
+                match key {
+                    Some(key) => chains.lead(inner, &chain, key.to_string()),
+                    None => own.iter().for_each(|domain| chains.lead(inner, &chain, domain.clone())),
+                }
+            }
+            own.into_iter().rev().for_each(|domain| domains.add(&answer, domain));
         }
         if !matches!(host, Host::Below(_)) {
             let Some(answer) = index.other_ports(*host, policy.mode(), label) else { continue };
@@ -75,7 +94,7 @@ pub(super) fn domains(policy: &Policy, label: Label) -> BTreeMap<Answer, Vec<Str
             domains.add(&answer, format!("{text}:*"));
         }
     }
-    domains.0
+    (domains.0, chains)
 }
 
 /// Few answers for many domains.
@@ -139,6 +158,10 @@ impl<'a, R> ByHost<'a, R> {
         index
     }
 
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.below.is_empty() && self.addresses.is_empty() && self.ranges.is_empty()
+    }
+
     /// The rules that cover all of a host, the closest first.
     fn covering(&self, host: Host<'a>) -> impl Iterator<Item = &'a R> + '_ {
         let (names, above) = match host {
@@ -182,15 +205,37 @@ impl<'a> Index<'a> {
         })
     }
 
+    /// Whether all of one form of a target is denied on a port.
+    fn denies(&self, target: &'a Target, form: &str, port: Port) -> bool {
+        if self.denied.is_empty() {
+            return false;
+        }
+        if let Target::Range(range) = target {
+            let mut denied = self.denied.ranges.iter().filter(|(_, rule)| rule.mode == Mode::Enforce);
+            return denied.any(|(other, rule)| {
+                other.contains(range) && rule.ports.as_ref().is_none_or(|ports| ports.contains(port))
+            });
+        }
+        let host = hosts(target).find(|host| host.text() == form);
+        host.is_some_and(|host| self.denying(host, Some(port), Mode::Enforce).is_some())
+    }
+
     /// What becomes of a host on a port.
-    fn answer(&self, host: Host<'a>, port: Port, mode: Mode, label: Label) -> Option<Answer> {
+    fn answer(
+        &self,
+        host: Host<'a>,
+        port: Port,
+        mode: Mode,
+        label: Label,
+        key_of: impl FnMut(&Rule, Inner, bool) -> Option<Arc<str>>,
+    ) -> Option<Answer> {
         if let Some(deny) = self.denying(host, Some(port), Mode::Enforce) {
             return Some(Answer::denied(deny, label));
         }
         let on_trial = self.denying(host, Some(port), Mode::Report);
         let covering: Vec<&Rule> =
             self.allowed.covering(host).filter(|rule| rule.ports.contains(port)).collect();
-        Answer::allowed(&covering, on_trial, (&host.text(), port), mode, label)
+        Answer::allowed(&covering, on_trial, port, (mode, label), key_of)
     }
 
     /// What becomes of a host that is named, on ports that are not.

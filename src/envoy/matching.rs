@@ -1,11 +1,13 @@
 //! Routes and what they match: small builders, no policy.
 
-use super::{FORWARD_CLUSTER, any::duration, any::metadata, deny::RULE_KEY};
 use super::{
     answer::{Refusal, Way},
-    deny,
+    any::{duration, metadata},
+    carry,
+    chains::Inner,
+    deny::{self, RULE_KEY},
 };
-use crate::policy::{DenyReason, Mode, PathPattern, Requests};
+use crate::policy::{DenyReason, Mode, PathPattern, Port, Requests};
 use envoy_types::pb::{
     envoy::{
         config::route::v3::{
@@ -23,12 +25,13 @@ use envoy_types::pb::{
             string_matcher::MatchPattern,
         },
     },
-    google::protobuf::BoolValue,
+    google::protobuf::{Any, BoolValue},
 };
 use std::time::Duration;
 
-/// Lets matching requests through, in earnest or to be reported.
-pub(super) fn forward(matches: RouteMatch, way: Way, cluster: Option<&str>) -> Route {
+/// Lets matching requests through, in earnest or to be reported: once their name is resolved, to the chain that carries them;
+/// before that to the cluster by which the filters see what is to be resolved, and refuse what leads nowhere good.
+pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
     let tunnel = matches!(matches.path_specifier, Some(PathSpecifier::ConnectMatcher(_)));
     let upgrade = UpgradeConfig { upgrade_type: "CONNECT".to_owned(), ..Default::default() };
     let upgrade = if tunnel {
@@ -45,19 +48,30 @@ pub(super) fn forward(matches: RouteMatch, way: Way, cluster: Option<&str>) -> R
     let longest = way
         .max_tunnel
         .map(|longest| MaxStreamDuration { max_stream_duration: duration(longest), ..Default::default() });
-    Route {
-        name,
+    let route = |matches: RouteMatch, cluster: &str, filters: Vec<(&str, Any)>| Route {
+        name: name.clone(),
         r#match: Some(matches),
         action: Some(Action::Route(RouteAction {
-            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.unwrap_or(FORWARD_CLUSTER).to_owned())),
+            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
             // The default of 15 s cuts streamed answers.
             timeout: duration(Duration::ZERO),
-            upgrade_configs: vec![upgrade],
+            upgrade_configs: vec![upgrade.clone()],
             max_stream_duration: longest,
             ..Default::default()
         })),
+        typed_per_filter_config: filters
+            .into_iter()
+            .map(|(name, config)| (name.to_owned(), config))
+            .collect(),
         ..Default::default()
-    }
+    };
+    let carry = |matches| {
+        let told = carry::told(way).map(|config| (carry::KEY_FILTER, config));
+        route(matches, carry::entrance(way.inner), told.into_iter().collect())
+    };
+    let Some((cluster, filters)) = carry::resolving(&way.reach) else { return vec![carry(matches)] };
+    let resolved = RouteMatch { filter_state: vec![carry::resolved()], ..matches.clone() };
+    vec![carry(resolved), route(matches, cluster, filters)]
 }
 
 /// 403.
@@ -71,14 +85,17 @@ pub(super) fn refuse(reason: DenyReason, matches: RouteMatch) -> Route {
 }
 
 /// 403, or let through to be reported.
-pub(super) fn refuse_or_report(refusal: Refusal, matches: RouteMatch) -> Route {
+pub(super) fn refuse_or_report(refusal: Refusal, matches: RouteMatch) -> Vec<Route> {
     match refusal.mode {
-        Mode::Enforce => refuse(refusal.reason, matches),
-        Mode::Report => {
-            let way = Way { reported: Some(refusal.reason), ..Way::default() };
-            forward(matches, way, None)
-        }
+        Mode::Enforce => vec![refuse(refusal.reason, matches)],
+        Mode::Report => report(refusal.reason, matches),
     }
+}
+
+/// Let through, whatever it is, to be reported.
+pub(super) fn report(reason: DenyReason, matches: RouteMatch) -> Vec<Route> {
+    let tunnel = matches!(matches.path_specifier, Some(PathSpecifier::ConnectMatcher(_)));
+    forward(matches, &Way::reported(reason, if tunnel { Inner::Tcp } else { Inner::Http }))
 }
 
 /// The same route with its own rule in the log.
@@ -145,8 +162,8 @@ pub(super) fn scheme(scheme: &str) -> HeaderMatcher {
     header(":scheme", MatchPattern::Exact(scheme.to_owned()))
 }
 
-pub(super) fn ends_in_443() -> HeaderMatcher {
-    header(":authority", MatchPattern::Suffix(":443".to_owned()))
+pub(super) fn ends_in(port: Port) -> HeaderMatcher {
+    header(":authority", MatchPattern::Suffix(format!(":{port}")))
 }
 
 fn regex(regex: &str) -> MatchPattern {

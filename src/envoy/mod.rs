@@ -2,27 +2,39 @@
 //!
 //! Knows nothing of files, YAML, streams, versions or clocks.
 //!
+//! ```text
+//!  client ─► egress: routes decide; filters resolve names ─┬─► sni: is it TLS for its host? ─► tls ──┐
+//!                                                          ├─► tcp ──────────────────────────────────┤ one chain for each
+//!                                                          ├─► http ─────────────────────────────────┤ entry, host form
+//!                                                          └─► originate (TLS from here on) ─────────┴─ and port ─► upstream
+//! ```
+//!
 //! | resource | depends on | changed by an edit |
 //! |---|---|---|
-//! | cluster [`FORWARD_CLUSTER`] | [`Profile`] | never |
-//! | clusters `private/HOST:PORT` | [`Policy`], [`Profile`] | where an entry with `private: true` comes or goes |
 //! | listener [`EGRESS_LISTENER`] | [`Profile`] | never: changing it would drain every connection on it |
+//! | internal listener `sni`, clusters to the internal listeners, clusters that resolve | [`Profile`] | never |
 //! | routes [`EGRESS_ROUTES`] | [`Policy`] | always; Envoy swaps the table and drops nothing |
+//! | internal listeners `tls tcp http originate` | [`Policy`], [`Profile`] | chains come and go, and with each its connections |
+//! | clusters `private/HOST:PORT` | [`Policy`], [`Profile`] | where an address or a name with `addresses` comes or goes |
 //!
 //! Replicas must agree on bytes, because versions are hashes of them. Protobuf maps encode in random order, so no
-//! message built here has a map of more than one entry; JSON formats, which need more, go through [`format`](self).
+//! message built here has a map of more than one entry; JSON formats and routes, which need more, go through `format` and
+//! `table`.
 
 mod access_log;
 mod answer;
 mod any;
 mod bootstrap;
 mod bootstrap_tls;
+mod carry;
+mod chains;
 mod cluster;
 mod deny;
 mod dns;
 mod domain;
 mod format;
 mod hcm;
+mod inner;
 mod json;
 mod kind;
 mod listener;
@@ -30,11 +42,15 @@ mod matching;
 mod private;
 mod profile;
 mod route;
+mod server_names;
+mod sni;
+mod table;
 mod unnamed;
 mod validate;
 
 pub use bootstrap::{Bootstrap, XdsEndpoint};
 pub use bootstrap_tls::BootstrapTls;
+pub use chains::MAX_CHAINS;
 pub use deny::{DENY_ACTION, DENY_REASON_HEADER, WOULD_DENY_ACTION};
 pub use json::json;
 pub use kind::ResourceKind;
@@ -46,7 +62,7 @@ use crate::policy::Policy;
 use envoy_types::pb::google::protobuf::Any;
 use std::collections::BTreeMap;
 
-/// The one cluster that all traffic leaves by.
+/// The cluster that everything leaves by that is not private.
 pub const FORWARD_CLUSTER: &str = "forward";
 /// The explicit proxy's listener.
 pub const EGRESS_LISTENER: &str = "egress";
@@ -57,19 +73,29 @@ pub const MINIMUM_VERSION: (u32, u32) = (1, 40);
 
 /// The configuration types of the extensions that resources may need, whatever the policy: an Envoy without one of them
 /// would reject a whole listener or cluster when an edit first needs it.
-pub const REQUIRED_EXTENSIONS: [&str; 12] = [
+pub const REQUIRED_EXTENSIONS: [&str; 22] = [
     "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
-    "envoy.extensions.clusters.dns.v3.DnsCluster",
+    "envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
     "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
     "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
     "envoy.extensions.filters.http.rbac.v3.RBAC",
     "envoy.extensions.filters.http.router.v3.Router",
-    "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+    "envoy.extensions.filters.http.set_filter_state.v3.Config",
+    "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    "envoy.extensions.filters.network.rbac.v3.RBAC",
+    "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+    "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+    "envoy.extensions.formatter.cel.v3.Cel",
+    "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput",
     "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
     "envoy.extensions.rbac.matchers.upstream_ip_port.v3.UpstreamIpPortMatcher",
+    "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
+    "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+    "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    "xds.type.matcher.v3.ServerNameMatcher",
 ];
 
 /// One xDS resource.
@@ -86,29 +112,28 @@ pub struct Resource {
 /// Everything that a sidecar with this policy gets.
 #[must_use]
 pub fn compile(policy: &Policy, profile: &Profile) -> Vec<Resource> {
-    let clusters = private::clusters(policy, profile).into_iter().map(|cluster| Resource {
+    let (table, chains) = route::egress(policy);
+    let clusters = cluster::fixed(profile).into_iter().chain(private::clusters(&chains, profile));
+    let clusters = clusters.map(|cluster| Resource {
         kind: ResourceKind::Cluster,
         body: any::pack(&cluster),
         name: cluster.name,
     });
-    let mut resources = vec![
-        Resource {
-            kind: ResourceKind::Cluster,
-            name: FORWARD_CLUSTER.to_owned(),
-            body: any::pack(&cluster::forward(profile)),
-        },
-        Resource {
-            kind: ResourceKind::Listener,
-            name: EGRESS_LISTENER.to_owned(),
-            body: any::pack(&listener::egress(profile)),
-        },
-        Resource {
-            kind: ResourceKind::RouteConfiguration,
-            name: EGRESS_ROUTES.to_owned(),
-            body: any::pack(&route::egress(policy)),
-        },
-    ];
-    resources.extend(clusters);
+    let mut resources: Vec<Resource> = clusters.collect();
+    let fixed = [listener::egress(profile), sni::listener()];
+    let changing =
+        chains.finish().map(|(inner, chains, report)| inner::of_chains(inner, chains, report, profile));
+    resources.extend(fixed.into_iter().chain(changing).map(|listener| Resource {
+        kind: ResourceKind::Listener,
+        body: any::pack(&listener),
+        name: listener.name,
+    }));
+    resources.push(Resource {
+        kind: ResourceKind::RouteConfiguration,
+        name: EGRESS_ROUTES.to_owned(),
+        body: table::pack(table),
+    });
+    resources.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     resources
 }
 
@@ -126,7 +151,9 @@ fn deny_all(name: &str) -> Any {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{HostName, HostPattern, Origin, Ports, Rule};
+    use crate::policy::{
+        Grant, HostName, HostPattern, Origin, Port, Ports, Private, Requests, Rule, Traffic,
+    };
 
     /// A map anywhere would betray itself: each one iterates in its own random order.
     #[test]
@@ -156,21 +183,34 @@ mod tests {
                 _ => {}
             }
         }
-        let private = Rule {
-            grant: std::sync::Arc::new(crate::policy::Grant {
-                private: Some(crate::policy::Private::default()),
-                ..Default::default()
-            }),
+        let rule = |name: &str, grant: Grant| Rule {
+            grant: std::sync::Arc::new(grant),
             ..Rule::plain(
-                HostPattern::Exact(HostName::parse("db.test").unwrap()),
-                Ports::default(),
+                HostPattern::Exact(HostName::parse(name).unwrap()),
+                Ports::only(Port::HTTP),
                 Origin { file: "f".into(), line: 1 },
             )
         };
+        let private = Private { addresses: vec!["10.0.0.0/8".parse().unwrap()] };
+        let rules = vec![
+            rule("db.test", Grant { private: Some(private), ..Grant::default() }),
+            rule("api.test", Grant { traffic: Traffic::Originate(Requests::default()), ..Grant::default() }),
+        ];
         let mut found = std::collections::BTreeSet::new();
-        for resource in compile(&Policy::new(vec![private]), &Profile::default()) {
+        for resource in compile(&Policy::new(rules), &Profile::default()) {
             types(&json(&resource.body.type_url, &resource.body.value).unwrap(), false, &mut found);
         }
+        // Routes' configuration of filters that are there, and names.
+        for part in [
+            "envoy.config.route.v3.FilterConfig",
+            "envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig",
+            "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+            "google.protobuf.StringValue",
+        ] {
+            assert!(found.remove(part), "{part}");
+        }
+        // In the bootstrap.
+        found.insert("envoy.extensions.bootstrap.internal_listener.v3.InternalListener".to_owned());
         assert_eq!(found, REQUIRED_EXTENSIONS.map(str::to_owned).into());
     }
 }

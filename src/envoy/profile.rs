@@ -1,7 +1,10 @@
 //! Settings of a sidecar that are not policy.
 
 use crate::policy::AddressGuard;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 /// What the server's flags say about every sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub struct Profile {
     pub guard: AddressGuard,
     /// DNS servers; the sidecar's own where empty.
     pub resolvers: Vec<SocketAddr>,
+    /// The authorities that certificates of upstreams are checked against, as PEM; the sidecar's own where there are none.
+    pub upstream_ca: Option<Arc<[u8]>>,
 }
 
 impl Profile {
@@ -26,6 +31,7 @@ impl Default for Profile {
             egress: (Ipv4Addr::LOCALHOST, Self::EGRESS_PORT).into(),
             guard: AddressGuard::default(),
             resolvers: Vec::new(),
+            upstream_ca: None,
         }
     }
 }

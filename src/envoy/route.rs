@@ -5,16 +5,17 @@
 
 use super::{
     EGRESS_ROUTES,
-    answer::{Refusal, Way, Ways, What, label_of},
+    answer::{Refusal, Ways, What, label_of},
     any::metadata,
+    chains::Chains,
     deny::RULE_KEY,
     domain::domains,
     matching::{
-        any_path, authority, connect, ends_in_443, forward, refuse, refuse_or_report, requests, scheme,
+        any_path, authority, connect, ends_in, forward, refuse, refuse_or_report, report, requests, scheme,
     },
     unnamed,
 };
-use crate::policy::{DenyReason, Mode, Policy};
+use crate::policy::{DenyReason, Mode, Policy, Port};
 use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, Route, RouteConfiguration, VirtualHost};
 use std::collections::BTreeMap;
 
@@ -78,9 +79,10 @@ const HEADERS_TO_REMOVE: [&str; 18] = [
     "x-method-override",
 ];
 
-pub(super) fn egress(policy: &Policy) -> RouteConfiguration {
+/// The table, and the chains that what it lets through hangs on.
+pub(super) fn egress(policy: &Policy) -> (RouteConfiguration, Chains<'_>) {
     let label = label_of(policy);
-    let groups = domains(policy, label);
+    let (groups, mut chains) = domains(policy, label);
     let mut virtual_hosts = Vec::with_capacity(groups.len() + 1);
     let mut same: BTreeMap<String, u32> = BTreeMap::new();
     for (answer, domains) in groups {
@@ -98,20 +100,21 @@ pub(super) fn egress(policy: &Policy) -> RouteConfiguration {
         let metadata = Some(metadata(RULE_KEY, &answer.rule));
         virtual_hosts.push(VirtualHost { name, domains, routes, metadata, ..Default::default() });
     }
-    let mut rest = unnamed::routes(policy, label);
+    let mut rest = unnamed::routes(policy, label, &mut chains);
     rest.extend(match policy.mode() {
         Mode::Enforce => everything(DenyReason::NotListed),
         Mode::Report => report_routes(),
     });
     virtual_hosts.push(everything_else("not-listed", rest));
-    RouteConfiguration {
+    let table = RouteConfiguration {
         name: EGRESS_ROUTES.to_owned(),
         virtual_hosts,
         request_headers_to_remove: HEADERS_TO_REMOVE.map(str::to_owned).to_vec(),
         // An upstream must not lure clients to HTTP/3, which does not pass the proxy.
         response_headers_to_remove: vec!["alt-svc".to_owned()],
         ..Default::default()
-    }
+    };
+    (table, chains)
 }
 
 /// The table of a name that exeat does not know: a listener that asks for it denies everything, and says so.
@@ -134,7 +137,8 @@ fn everything(reason: DenyReason) -> Vec<Route> {
 /// First match wins. `prefix` never matches CONNECT, and `connect_matcher` nothing else.
 fn allow_routes(ways: &Ways) -> Vec<Route> {
     // The port must be there: over HTTP/2 a CONNECT without one would match the portless domain of port 80.
-    let mut routes = vec![tunnels(ways, authority(HOST_WITH_PORT)), refuse(DenyReason::BadHost, connect([]))];
+    let mut routes = tunnels(ways, authority(HOST_WITH_PORT));
+    routes.push(refuse(DenyReason::BadHost, connect([])));
     routes.extend(refused_forms());
     routes.extend(plain(ways, &authority(HOST_WITH_OR_WITHOUT_PORT)));
     routes.push(refuse(DenyReason::BadHost, any_path([])));
@@ -142,23 +146,28 @@ fn allow_routes(ways: &Ways) -> Vec<Route> {
 }
 
 /// The tunnels of authorities that match.
-pub(super) fn tunnels(ways: &Ways, authority: HeaderMatcher) -> Route {
-    let matches = connect([authority]);
-    match ways.tunnels {
-        Ok(way) => forward(matches, way, ways.cluster(way)),
-        Err(refusal) => refuse_or_report(refusal, matches),
+pub(super) fn tunnels(ways: &Ways, authority: HeaderMatcher) -> Vec<Route> {
+    let way = match &ways.tunnels {
+        Ok(way) => way,
+        Err(refusal) => return refuse_or_report(*refusal, connect([authority])),
+    };
+    let mut routes = Vec::new();
+    if way.not_80 {
+        let refusal = Refusal { reason: DenyReason::MethodNotAllowed, mode: ways.mode };
+        routes.extend(refuse_or_report(refusal, connect([authority.clone(), ends_in(Port::HTTP)])));
     }
+    routes.extend(forward(connect([authority]), way));
+    routes
 }
 
 /// The plain requests of authorities that match.
 pub(super) fn plain(ways: &Ways, authority: &HeaderMatcher) -> Vec<Route> {
     let headers = [authority.clone(), scheme("http")];
     let pass = ways.plain.iter().flat_map(|(which, way)| {
-        let matching = requests(which, &headers).into_iter();
-        matching.map(|matches| forward(matches, *way, ways.cluster(*way)))
+        requests(which, &headers).into_iter().flat_map(move |matches| forward(matches, way))
     });
     let rest = ways.other_plain.iter().flat_map(|(which, refusal)| {
-        requests(which, &headers).into_iter().map(|matches| refuse_or_report(*refusal, matches))
+        requests(which, &headers).into_iter().flat_map(|matches| refuse_or_report(*refusal, matches))
     });
     pass.chain(rest).collect()
 }
@@ -168,7 +177,7 @@ pub(super) fn refused_forms() -> [Route; 2] {
     [
         // Over HTTP/2 the client chooses the scheme; Envoy would forward in clear to port 80.
         refuse(DenyReason::HttpsNeedsConnect, any_path([scheme("https")])),
-        refuse(DenyReason::NotTls, any_path([ends_in_443()])),
+        refuse(DenyReason::NotTls, any_path([ends_in(Port::HTTPS)])),
     ]
 }
 
@@ -179,30 +188,27 @@ fn other_port_routes(refusal: Refusal) -> Vec<Route> {
         Mode::Enforce => host(),
         Mode::Report => authority(HOST_WITH_PORT),
     };
-    let mut routes =
-        vec![refuse_or_report(refusal, connect([tunnel])), refuse(DenyReason::BadHost, connect([]))];
+    let mut routes = refuse_or_report(refusal, connect([tunnel]));
+    routes.push(refuse(DenyReason::BadHost, connect([])));
     if refusal.mode == Mode::Report {
         routes.extend(refused_forms());
     }
-    routes.push(refuse_or_report(refusal, any_path([host()])));
+    routes.extend(refuse_or_report(refusal, any_path([host()])));
     routes.push(refuse(DenyReason::BadHost, any_path([])));
     routes
 }
 
 /// In report mode every name passes. Addresses in brackets have too many spellings to be told apart from guarded ones.
 fn report_routes() -> Vec<Route> {
-    let refusal = Refusal { reason: DenyReason::NotListed, mode: Mode::Report };
     let brackets = || authority("\\[.*");
-    let report = |matches| forward(matches, Way { reported: Some(refusal.reason), ..Way::default() }, None);
-    let mut routes = vec![
-        report(connect([authority(NAME_WITH_PORT)])),
-        report(connect([authority(ADDRESS_WITH_PORT)])),
-        refuse(DenyReason::NotListed, connect([brackets()])),
-        refuse(DenyReason::BadHost, connect([])),
-    ];
+    let report = |matches| report(DenyReason::NotListed, matches);
+    let mut routes = report(connect([authority(NAME_WITH_PORT)]));
+    routes.extend(report(connect([authority(ADDRESS_WITH_PORT)])));
+    routes.push(refuse(DenyReason::NotListed, connect([brackets()])));
+    routes.push(refuse(DenyReason::BadHost, connect([])));
     routes.extend(refused_forms());
     for host in [NAME_WITH_OR_WITHOUT_PORT, ADDRESS_WITH_OR_WITHOUT_PORT] {
-        routes.push(report(any_path([authority(host), scheme("http")])));
+        routes.extend(report(any_path([authority(host), scheme("http")])));
     }
     routes.push(refuse(DenyReason::NotListed, any_path([brackets()])));
     routes.push(refuse(DenyReason::BadHost, any_path([])));

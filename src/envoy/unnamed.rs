@@ -3,6 +3,7 @@
 
 use super::{
     answer::{Answer, Label, What},
+    chains::{self, Chains},
     matching::{any_path, by_rule, connect, large_authority, refuse},
     route::{plain, refused_forms, tunnels},
 };
@@ -17,9 +18,9 @@ use std::{
 /// Names in one expression: RE2 compiles each of them for itself.
 const NAMES_AT_ONCE: usize = 200;
 
-pub(super) fn routes(policy: &Policy, label: Label) -> Vec<Route> {
+pub(super) fn routes(policy: &Policy, label: Label, chains: &mut Chains<'_>) -> Vec<Route> {
     let mut routes = denied_names(policy, label);
-    routes.extend(ranges(policy, label));
+    routes.extend(ranges(policy, label, chains));
     routes
 }
 
@@ -47,7 +48,7 @@ fn denied_names(policy: &Policy, label: Label) -> Vec<Route> {
 }
 
 /// Longer prefixes first, each with the answer of all ranges that contain it.
-fn ranges(policy: &Policy, label: Label) -> Vec<Route> {
+fn ranges(policy: &Policy, label: Label, chains: &mut Chains<'_>) -> Vec<Route> {
     let allowed: Vec<(Ipv4Net, &Rule)> =
         policy.rules().iter().filter_map(|rule| Some((range(&rule.target)?, &**rule))).collect();
     let denied: Vec<(Ipv4Net, &DenyRule)> =
@@ -56,7 +57,9 @@ fn ranges(policy: &Policy, label: Label) -> Vec<Route> {
         allowed.iter().map(|(range, _)| *range).chain(denied.iter().map(|(range, _)| *range)).collect();
     all.sort_by_key(|range| (Reverse(range.prefix_len()), *range));
     all.dedup();
-    all.into_iter().flat_map(|range| one_range(range, &allowed, &denied, policy.mode(), label)).collect()
+    all.into_iter()
+        .flat_map(|range| one_range(range, &allowed, &denied, (policy.mode(), label), chains))
+        .collect()
 }
 
 fn range(target: &Target) -> Option<Ipv4Net> {
@@ -70,8 +73,8 @@ fn one_range(
     range: Ipv4Net,
     allowed: &[(Ipv4Net, &Rule)],
     denied: &[(Ipv4Net, &DenyRule)],
-    mode: Mode,
-    label: Label,
+    (mode, label): (Mode, Label),
+    chains: &mut Chains<'_>,
 ) -> Vec<Route> {
     let addresses = addresses(range);
     let mut denying: Vec<_> = denied.iter().filter(|(other, _)| other.contains(&range)).collect();
@@ -119,7 +122,12 @@ fn one_range(
         let rules: Vec<&Rule> =
             covering.iter().map(|(_, rule)| *rule).filter(|rule| rule.ports.contains(port)).collect();
         let on_trial = find(Mode::Report, Some(port));
-        let answer = Answer::allowed(&rules, on_trial, (&addresses, port), mode, label);
+        let answer = Answer::allowed(&rules, on_trial, port, (mode, label), |rule, inner, _| {
+            let chain = chains.name(rule, &rule.target.to_string(), port, inner);
+            let key = chains::key(&chain);
+            chains.lead(inner, &chain, key.to_string());
+            Some(key)
+        });
         if let Some(answer) = answer {
             answers.entry(Ok(answer)).or_default().push(port);
         }
@@ -134,7 +142,7 @@ fn one_range(
         match answer {
             Err(rule) => routes.extend(refused(&rule, &plain_port)),
             Ok(Answer { rule, what: What::Passes(ways) }) => {
-                let mut pass = vec![tunnels(&ways, large_authority(&format!("{addresses}{with_port}")))];
+                let mut pass = tunnels(&ways, large_authority(&format!("{addresses}{with_port}")));
                 if ports.contains(&Port::HTTPS) {
                     let matches = any_path([large_authority(&format!("{addresses}:443"))]);
                     pass.push(refuse(DenyReason::NotTls, matches));

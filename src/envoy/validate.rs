@@ -1,6 +1,6 @@
 //! A whole configuration with the policy in it, for `envoy --mode validate`.
 
-use super::{EGRESS_LISTENER, ResourceKind, compile, profile::Profile};
+use super::{EGRESS_LISTENER, ResourceKind, any, compile, profile::Profile};
 use crate::policy::Policy;
 use envoy_types::pb::envoy::{
     config::{
@@ -10,8 +10,11 @@ use envoy_types::pb::envoy::{
         listener::v3::{Listener, filter::ConfigType},
         route::v3::RouteConfiguration,
     },
-    extensions::filters::network::http_connection_manager::v3::{
-        HttpConnectionManager, http_connection_manager::RouteSpecifier,
+    extensions::{
+        bootstrap::internal_listener::v3::InternalListener,
+        filters::network::http_connection_manager::v3::{
+            HttpConnectionManager, http_connection_manager::RouteSpecifier,
+        },
     },
 };
 use prost::{DecodeError, Message};
@@ -24,14 +27,13 @@ pub fn static_bootstrap(policy: &Policy, profile: &Profile) -> Result<Vec<u8>, D
         let bytes = resource.body.value.as_slice();
         match resource.kind {
             ResourceKind::Cluster => resources.clusters.push(Cluster::decode(bytes)?),
-            ResourceKind::Listener if resource.name == EGRESS_LISTENER => {
-                resources.listeners.push(Listener::decode(bytes)?);
-            }
+            ResourceKind::Listener => resources.listeners.push(Listener::decode(bytes)?),
             ResourceKind::RouteConfiguration => routes = RouteConfiguration::decode(bytes)?,
             _ => {}
         }
     }
-    let filters = resources.listeners.iter_mut().flat_map(|listener| &mut listener.filter_chains);
+    let egress = resources.listeners.iter_mut().filter(|listener| listener.name == EGRESS_LISTENER);
+    let filters = egress.flat_map(|listener| &mut listener.filter_chains);
     for filter in filters.flat_map(|chain| &mut chain.filters) {
         let Some(ConfigType::TypedConfig(config)) = &mut filter.config_type else { continue };
         let mut manager = HttpConnectionManager::decode(config.value.as_slice())?;
@@ -39,6 +41,14 @@ pub fn static_bootstrap(policy: &Policy, profile: &Profile) -> Result<Vec<u8>, D
         config.value = manager.encode_to_vec();
     }
     let node = Node { id: "validate".to_owned(), cluster: "validate".to_owned(), ..Default::default() };
-    let bootstrap = Bootstrap { node: Some(node), static_resources: Some(resources), ..Default::default() };
+    let bootstrap = Bootstrap {
+        node: Some(node),
+        static_resources: Some(resources),
+        bootstrap_extensions: vec![any::extension(
+            "envoy.bootstrap.internal_listener",
+            &InternalListener::default(),
+        )],
+        ..Default::default()
+    };
     Ok(bootstrap.encode_to_vec())
 }

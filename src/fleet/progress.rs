@@ -131,7 +131,9 @@ impl TrackedEdit {
             let accepted = state.acked.as_ref()?;
             state.acked_at.filter(|_| accepted.version == *version && accepted.sent >= self.at)
         };
-        let times: Option<Vec<Instant>> = self.changed.iter().map(accepted).collect();
+        // What it does not ask for it does not use.
+        let asked = self.changed.iter().filter(|(kind, _)| sidecar.kinds.contains_key(kind));
+        let times: Option<Vec<Instant>> = asked.map(accepted).collect();
         times?.into_iter().max()
     }
 

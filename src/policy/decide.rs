@@ -14,6 +14,15 @@ pub enum Via {
     PlainHttp,
 }
 
+/// What a client sends first through a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// TLS, with the host name that its ClientHello asks for.
+    Tls(Option<String>),
+    /// Anything else, or nothing.
+    Other,
+}
+
 /// What a client asks of the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -27,20 +36,29 @@ pub struct Request {
     pub method: String,
     /// The path of a plain request, without its query.
     pub path: String,
+    /// How a tunnel begins.
+    pub opening: Opening,
 }
 
 impl Request {
-    /// `CONNECT host:port`.
+    /// `CONNECT host:port`, and TLS for that host inside.
     #[must_use]
     pub fn tunnel(host: impl Into<String>, port: Port) -> Self {
-        Self { host: host.into(), port, via: Via::Tunnel, method: "CONNECT".to_owned(), path: String::new() }
+        let host = host.into();
+        let method = "CONNECT".to_owned();
+        let mut this =
+            Self { host, port, via: Via::Tunnel, method, path: String::new(), opening: Opening::Other };
+        let host = this.normal_host();
+        // Clients send no SNI for addresses (RFC 6066 section 3).
+        this.opening = Opening::Tls(literal(&host).is_none().then_some(host));
+        this
     }
 
     /// `GET http://host:port/`.
     #[must_use]
     pub fn plain(host: impl Into<String>, port: Port) -> Self {
         let (method, path) = ("GET".to_owned(), "/".to_owned());
-        Self { host: host.into(), port, via: Via::PlainHttp, method, path }
+        Self { host: host.into(), port, via: Via::PlainHttp, method, path, opening: Opening::Other }
     }
 
     /// The host as rules know it: lower case, without the root's dot.
@@ -101,19 +119,23 @@ impl Policy {
         if request.via == Via::PlainHttp && request.port == Port::HTTPS {
             return Verdict::Deny { reason: DenyReason::NotTls, rule: named };
         }
-        let granting =
-            |mode: Mode| covering.iter().find(|rule| rule.grant.mode == mode && lets_through(rule, request));
-        if on_trial.is_some() && covering.iter().any(|rule| lets_through(rule, request)) {
-            return Verdict::WouldDeny { reason: DenyReason::DeniedByRule, rule: named };
-        }
-        if let Some(rule) = granting(Mode::Enforce) {
-            return Verdict::Allow(rule);
-        }
-        if let Some(rule) = granting(Mode::Report) {
-            let rule = Some(AnyRule::Allow(rule));
-            return Verdict::WouldDeny { reason: DenyReason::NotListed, rule };
+        let passing = by_preference(&covering).into_iter().find(|rule| lets_through(rule, request));
+        if let Some(rule) = passing {
+            let named = Some(on_trial.map_or(AnyRule::Allow(rule), AnyRule::Deny));
+            if let Some(reason) = not_inside(rule, request, &host) {
+                return Verdict::Deny { reason, rule: named };
+            }
+            return match (on_trial, rule.grant.mode) {
+                (Some(_), _) => Verdict::WouldDeny { reason: DenyReason::DeniedByRule, rule: named },
+                (None, Mode::Enforce) => Verdict::Allow(rule),
+                (None, Mode::Report) => Verdict::WouldDeny { reason: DenyReason::NotListed, rule: named },
+            };
         }
         let reason = not_this_way(&covering, request);
+        // What an entry does not let through is guarded, whatever it says of the rest.
+        if self.mode == Mode::Report && is_guarded(&host) {
+            return Verdict::Deny { reason: DenyReason::PrivateAddress, rule: named };
+        }
         self.refusal(reason, named)
     }
 
@@ -149,12 +171,8 @@ impl Policy {
             let rule = naming.map(|rule| AnyRule::Allow(rule));
             return Verdict::Deny { reason: DenyReason::NotTls, rule };
         }
-        // Report mode leaves the guard of addresses on. A literal shows where it leads; what a server lifts is not known.
-        static GUARD: LazyLock<AddressGuard> = LazyLock::new(AddressGuard::default);
-        if self.mode == Mode::Report
-            && literal(host).is_some_and(|address| GUARD.refuses(address))
-            && !(naming.is_none() && host.starts_with('['))
-        {
+        // Report mode leaves the guard of addresses on.
+        if self.mode == Mode::Report && is_guarded(host) && !(naming.is_none() && host.starts_with('[')) {
             let rule = naming.map(|rule| AnyRule::Allow(rule));
             return Verdict::Deny { reason: DenyReason::PrivateAddress, rule };
         }
@@ -180,12 +198,41 @@ impl Policy {
     }
 }
 
+/// Whether it is an address that is guarded. A literal shows where it leads; what a server lifts is not known.
+fn is_guarded(host: &str) -> bool {
+    static GUARD: LazyLock<AddressGuard> = LazyLock::new(AddressGuard::default);
+    literal(host).is_some_and(|address| GUARD.refuses(address))
+}
+
+/// Rules that cover a host and port, the closest first, in the order in which requests pass by them: those that mean it before
+/// those that report, and of each those that look at nothing, or turn requests into TLS, before those that do not.
+#[must_use]
+pub fn by_preference<'a>(covering: &[&'a Rule]) -> Vec<&'a Rule> {
+    let mut rules = covering.to_vec();
+    rules.sort_by_key(|rule| (rule.grant.mode, !rule.grant.traffic.is_preferred()));
+    rules
+}
+
 fn lets_through(rule: &Rule, request: &Request) -> bool {
     let traffic = &rule.grant.traffic;
     match request.via {
-        Via::Tunnel => traffic.tunnels(),
+        Via::Tunnel => traffic.tunnels(request.port),
         Via::PlainHttp => traffic.plain().is_some_and(|plain| plain.matches(&request.method, &request.path)),
     }
+}
+
+/// Why a tunnel that is open ends at its first bytes.
+fn not_inside(rule: &Rule, request: &Request, host: &str) -> Option<DenyReason> {
+    if request.via == Via::PlainHttp || rule.grant.traffic.is_opaque() {
+        return None;
+    }
+    let Opening::Tls(name) = &request.opening else { return Some(DenyReason::NotTls) };
+    let same = match name.as_deref() {
+        // Nobody else is meant by an address.
+        None | Some("") => literal(host).is_some(),
+        Some(name) => name.eq_ignore_ascii_case(host),
+    };
+    (!same).then_some(DenyReason::SniMismatch)
 }
 
 /// Why none of the rules that cover a host lets this request through.
@@ -315,5 +362,30 @@ mod tests {
         assert_eq!(ask("POST", "/v2"), (Some("method-not-allowed"), 1));
         assert_eq!(ask("GET", "/v3"), (Some("path-not-allowed"), 1));
         assert_eq!(decide(&policy, "a.test", "80", Via::Tunnel), (Some("method-not-allowed"), 1));
+    }
+
+    #[test]
+    fn a_tunnel_carries_tls_for_its_host() {
+        let tcp = Rule {
+            grant: Arc::new(Grant { traffic: Traffic::Tcp, ..Grant::default() }),
+            ..rule(HostPattern::Exact, "db.test", Ports::only(Port::HTTP), 2)
+        };
+        let address = Rule {
+            target: Target::Address("192.0.2.1".parse().unwrap()),
+            ..rule(HostPattern::Exact, "a.test", Ports::default(), 3)
+        };
+        let policy = Policy::new(vec![rule(HostPattern::Tree, "a.test", Ports::default(), 1), tcp, address]);
+        let ask = |host: &str, port: Port, opening: Opening| {
+            words(policy.decide(&Request { opening, ..Request::tunnel(host, port) })).0
+        };
+        let tls = |name: &str| Opening::Tls(Some(name.to_owned()));
+        assert_eq!(ask("x.A.test.", Port::HTTPS, tls("X.a.test")), None);
+        assert_eq!(ask("x.a.test", Port::HTTPS, tls("y.a.test")), Some("sni-mismatch"));
+        assert_eq!(ask("x.a.test", Port::HTTPS, Opening::Tls(None)), Some("sni-mismatch"));
+        assert_eq!(ask("x.a.test", Port::HTTPS, Opening::Other), Some("not-tls"));
+        assert_eq!(ask("a.test", Port::HTTP, tls("a.test")), Some("method-not-allowed"));
+        assert_eq!(ask("db.test", Port::HTTP, Opening::Other), None);
+        assert_eq!(ask("192.0.2.1", Port::HTTPS, Opening::Tls(None)), None);
+        assert_eq!(ask("192.0.2.1", Port::HTTPS, tls("a.test")), Some("sni-mismatch"));
     }
 }

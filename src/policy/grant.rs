@@ -1,6 +1,6 @@
 //! In which way a rule lets a request through: protocol, methods, paths, and the conditions that go with it.
 
-use super::{AddressGuard, overlaps};
+use super::{AddressGuard, Port, Ports, overlaps};
 use ipnet::IpNet;
 use std::{
     fmt,
@@ -32,11 +32,13 @@ impl Mode {
 /// Which kind of traffic passes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Traffic {
-    /// Tunnels to every port, plain HTTP to every port but 443.
+    /// Tunnels that carry TLS to every port but 80, plain HTTP to every port but 443.
     #[default]
     Any,
     /// Plain HTTP only, these requests of it.
     Http(Requests),
+    /// These plain requests, which go on as TLS: those to port 80 to port 443.
+    Originate(Requests),
     /// Tunnels that carry TLS.
     Tls,
     /// Tunnels that carry anything.
@@ -44,10 +46,26 @@ pub enum Traffic {
 }
 
 impl Traffic {
-    /// Whether tunnels pass.
+    /// Whether tunnels to a port pass.
     #[must_use]
-    pub const fn tunnels(&self) -> bool {
-        !matches!(self, Self::Http(_))
+    pub fn tunnels(&self, port: Port) -> bool {
+        match self {
+            Self::Any => port != Port::HTTP,
+            Self::Http(_) | Self::Originate(_) => false,
+            Self::Tls | Self::Tcp => true,
+        }
+    }
+
+    /// Whether nobody looks at what a tunnel carries. Else it must be TLS for the host that was asked for.
+    #[must_use]
+    pub const fn is_opaque(&self) -> bool {
+        matches!(self, Self::Tcp)
+    }
+
+    /// Whether it comes before others that let the same request through: it looks at less, or keeps more to itself.
+    #[must_use]
+    pub const fn is_preferred(&self) -> bool {
+        matches!(self, Self::Tcp | Self::Originate(_))
     }
 
     /// Which plain requests pass; nothing where none does.
@@ -56,17 +74,20 @@ impl Traffic {
         const ALL: &Requests = &Requests { methods: Vec::new(), paths: Vec::new() };
         match self {
             Self::Any => Some(ALL),
-            Self::Http(requests) => Some(requests),
+            Self::Http(requests) | Self::Originate(requests) => Some(requests),
             Self::Tls | Self::Tcp => None,
         }
     }
 
-    /// Whether everything that `other` lets through passes.
+    /// Whether everything that `other` lets through on these ports passes.
     #[must_use]
-    pub fn includes(&self, other: &Self) -> bool {
+    pub fn includes(&self, other: &Self, ports: &Ports) -> bool {
         match (self, other) {
-            (Self::Any, _) | (Self::Tcp, Self::Tls) => true,
-            (Self::Http(own), Self::Http(other)) => own.includes(other),
+            (Self::Any, Self::Tls) => !ports.contains(Port::HTTP),
+            (Self::Any, Self::Http(_)) | (Self::Tcp, Self::Tls) => true,
+            (Self::Http(own), Self::Http(other)) | (Self::Originate(own), Self::Originate(other)) => {
+                own.includes(other)
+            }
             (own, other) => own == other,
         }
     }
@@ -113,6 +134,14 @@ impl Requests {
             || !other.paths.is_empty()
                 && other.paths.iter().all(|path| self.paths.iter().any(|own| own.includes(path)));
         methods && paths
+    }
+}
+
+/// Methods and paths, each with a space in front.
+impl fmt::Display for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.methods.iter().try_for_each(|method| write!(f, " {}", method.0))?;
+        self.paths.iter().try_for_each(|path| write!(f, " {path}"))
     }
 }
 
@@ -238,11 +267,11 @@ impl Grant {
         if self == Self::default() { Self::shared() } else { Arc::new(self) }
     }
 
-    /// Whether everything that `other` lets through passes, for as long.
+    /// Whether everything that `other` lets through on these ports passes, for as long.
     #[must_use]
-    pub fn includes(&self, other: &Self) -> bool {
+    pub fn includes(&self, other: &Self, ports: &Ports) -> bool {
         let longer = self.max_tunnel.is_none_or(|own| other.max_tunnel.is_some_and(|other| own >= other));
-        self.traffic.includes(&other.traffic)
+        self.traffic.includes(&other.traffic, ports)
             && (self.mode == Mode::Enforce || other.mode == Mode::Report)
             && longer
             && reach_includes(self.private.as_ref(), other.private.as_ref())
@@ -271,12 +300,8 @@ impl fmt::Display for Grant {
             Traffic::Any => {}
             Traffic::Tls => words.push("tls".to_owned()),
             Traffic::Tcp => words.push("tcp".to_owned()),
-            Traffic::Http(requests) => {
-                let methods = requests.methods.iter().map(|method| method.0.clone());
-                let paths = requests.paths.iter().map(ToString::to_string);
-                let all = ["http".to_owned()].into_iter().chain(methods).chain(paths);
-                words.push(all.collect::<Vec<_>>().join(" "));
-            }
+            Traffic::Http(requests) => words.push(format!("http{requests}")),
+            Traffic::Originate(requests) => words.push(format!("originate{requests}")),
         }
         if let Some(private) = &self.private {
             let addresses: String = private.addresses.iter().map(|range| format!(" {range}")).collect();
@@ -324,12 +349,16 @@ mod tests {
                 paths: paths.iter().map(|one| PathPattern::parse(one).unwrap()).collect(),
             })
         };
-        assert!(Traffic::Any.includes(&http(&["GET"], &[])) && !http(&[], &[]).includes(&Traffic::Any));
-        assert!(http(&["GET", "POST"], &["/v1/*"]).includes(&http(&["GET"], &["/v1/x/*", "/v1/y"])));
-        assert!(!http(&["GET"], &[]).includes(&http(&[], &["/x"])));
+        let ports = Ports::default();
+        let includes = |one: Traffic, other: Traffic| one.includes(&other, &ports);
+        assert!(includes(Traffic::Any, http(&["GET"], &[])) && !includes(http(&[], &[]), Traffic::Any));
+        assert!(includes(http(&["GET", "POST"], &["/v1/*"]), http(&["GET"], &["/v1/x/*", "/v1/y"])));
+        assert!(!includes(http(&["GET"], &[]), http(&[], &["/x"])));
+        assert!(!includes(Traffic::Any, Traffic::Tcp) && !includes(Traffic::Any, Traffic::Tls));
+        assert!(Traffic::Any.includes(&Traffic::Tls, &Ports::only(Port::HTTPS)));
         let report = Grant { mode: Mode::Report, ..Grant::default() };
-        assert!(Grant::default().includes(&report) && !report.includes(&Grant::default()));
+        assert!(Grant::default().includes(&report, &ports) && !report.includes(&Grant::default(), &ports));
         let short = Grant { max_tunnel: Some(Duration::from_secs(1)), ..Grant::default() };
-        assert!(Grant::default().includes(&short) && !short.includes(&Grant::default()));
+        assert!(Grant::default().includes(&short, &ports) && !short.includes(&Grant::default(), &ports));
     }
 }

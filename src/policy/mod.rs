@@ -26,7 +26,7 @@ mod target;
 mod timestamp;
 
 pub use agents::{Agent, PolicySet};
-pub use decide::{Request, Verdict, Via};
+pub use decide::{Opening, Request, Verdict, Via, by_preference};
 pub use diff::{Change, PolicyDiff, Widening};
 pub use explain::{Explanation, NearMiss};
 pub use grant::{Grant, Method, Mode, PathPattern, Private, Requests, Traffic};

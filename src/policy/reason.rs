@@ -13,8 +13,10 @@ pub enum DenyReason {
     MethodNotAllowed,
     /// The entry does not allow this path.
     PathNotAllowed,
-    /// Plain HTTP to port 443 or to a host that is listed for tunnels only.
+    /// Plain HTTP to port 443 or to a host that is listed for tunnels only; or a tunnel that carries no TLS.
     NotTls,
+    /// A tunnel that carries TLS for another host than the one that CONNECT asked for.
+    SniMismatch,
     /// A `https://` URL sent to the proxy as a plain request.
     HttpsNeedsConnect,
     /// The authority is not a host name with an optional port.
@@ -33,13 +35,14 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NotListed,
         Self::PortNotListed,
         Self::DeniedByRule,
         Self::MethodNotAllowed,
         Self::PathNotAllowed,
         Self::NotTls,
+        Self::SniMismatch,
         Self::HttpsNeedsConnect,
         Self::BadHost,
         Self::PrivateAddress,
@@ -59,6 +62,7 @@ impl DenyReason {
             Self::MethodNotAllowed => "method-not-allowed",
             Self::PathNotAllowed => "path-not-allowed",
             Self::NotTls => "not-tls",
+            Self::SniMismatch => "sni-mismatch",
             Self::HttpsNeedsConnect => "https-needs-connect",
             Self::BadHost => "bad-host",
             Self::PrivateAddress => "private-address",
@@ -77,12 +81,13 @@ impl DenyReason {
             Self::PortNotListed => "the host is listed, this port is not; add host:port to the allowlist",
             Self::DeniedByRule => "a deny entry names the host, and deny entries win over all others",
             Self::MethodNotAllowed => {
-                "the host is listed, this method is not (CONNECT opens tunnels and is a method, too)"
+                "the host is listed, this method is not (CONNECT, too, is one: to port 80 it needs `protocol: tcp`)"
             }
             Self::PathNotAllowed => "the host is listed, this path is not",
             Self::NotTls => {
-                "this port takes tunnels (CONNECT) only, as for TLS; use an https:// URL, or list a port for plain HTTP"
+                "this port takes TLS in tunnels (CONNECT) only; use an https:// URL, list a port for plain HTTP, or `protocol: tcp` for what is neither"
             }
+            Self::SniMismatch => "the TLS inside the tunnel names another host than CONNECT, or none",
             Self::HttpsNeedsConnect => {
                 "the client must send CONNECT for https:// URLs instead of the URL itself"
             }

@@ -73,7 +73,7 @@ impl Rule {
         self.target.includes(&other.target)
             && other.ports.iter().all(|port| self.ports.contains(port))
             && longer
-            && self.grant.includes(&other.grant)
+            && self.grant.includes(&other.grant, &other.ports)
     }
 }
 

@@ -214,6 +214,8 @@ fn log(edit: &Edit, progress: &Progress) {
     let after =
         if live > 1 { format!("p50 {p50_ms} ms, last {last_ms} ms") } else { format!("after {last_ms} ms") };
     let gone = if left.is_empty() { String::new() } else { format!("; disconnected meanwhile: {left}") };
+    let cut =
+        if change.closes() { format!("; what it closes is cut after {last_ms} ms") } else { String::new() };
     tracing::info!(
         added,
         removed,
@@ -223,7 +225,7 @@ fn log(edit: &Edit, progress: &Progress) {
         left,
         p50_ms,
         last_ms,
-        "allowlist edit: {change}; live on {live} of {sidecars} sidecars {after}{gone}"
+        "allowlist edit: {change}; live on {live} of {sidecars} sidecars {after}{cut}{gone}"
     );
 }
 

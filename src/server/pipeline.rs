@@ -256,8 +256,8 @@ impl Core {
         Some(self.outlets.fleet.track(key, published.at, changed))
     }
 
-    /// What an edit takes away goes out at once. Only if it also needs clusters that are not there yet does that part of
-    /// it go first, as an edit of its own.
+    /// What an edit takes away goes out at once. Only if it also adds what needs clusters or chains that are not there yet
+    /// does that part of it go first, as an edit of its own.
     fn urgency(
         &self,
         old: &Policy,
@@ -269,9 +269,11 @@ impl Core {
         if !change.closes {
             return Urgency::Additions;
         }
-        let clusters =
-            |snapshot: &Snapshot| snapshot.set(ResourceKind::Cluster).map(|set| set.version().clone());
-        if before.and_then(clusters) == clusters(after) {
+        let led_to = |snapshot: &Snapshot| {
+            let version = |kind| snapshot.set(kind).map(|set| Arc::clone(set.version()));
+            [version(ResourceKind::Cluster), version(ResourceKind::Listener)]
+        };
+        if !change.opens || before.map(led_to) == Some(led_to(after)) {
             return Urgency::Tightening;
         }
         let resources = envoy::compile(&new.narrowed_to(old), &self.profile);

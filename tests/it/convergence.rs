@@ -202,7 +202,7 @@ async fn a_sidecar_that_leaves_during_an_edit_is_told_of() {
         let (_, nonce) = client.next().await;
         client.answer(&nonce, None).await;
     }
-    fs::write(server.allowlist(), "- b.test\n").unwrap();
+    fs::write(server.allowlist(), "- a.test\n- b.test\n").unwrap();
     leaves.next().await;
     let (_, nonce) = stays.next().await;
     stays.answer(&nonce, None).await;
@@ -243,7 +243,15 @@ async fn other_tools_read_the_state_too() {
     };
     assert_eq!(
         statuses("envoy"),
-        ["forward", "egress", "egress"].map(|name| (name.to_owned(), ConfigStatus::Synced))
+        [
+            ["forward", "http", "originate", "private", "private-listed", "sni", "tcp", "tls"].as_slice(),
+            &["egress", "http", "originate", "sni", "tcp", "tls"],
+            &["egress"]
+        ]
+        .concat()
+        .into_iter()
+        .map(|name| (name.to_owned(), ConfigStatus::Synced))
+        .collect::<Vec<_>>()
     );
     assert_eq!(statuses("silent"), [("egress".to_owned(), ConfigStatus::Stale)]);
     let table = all[0].generic_xds_configs.last().unwrap().xds_config.as_ref().unwrap();

@@ -1,6 +1,6 @@
 //! What a real Envoy lets through, and how it refuses the rest.
 
-use crate::support::{Connection, Stack, deny_reason, get, request, tunnel, wait_until};
+use crate::support::{Connection, Stack, deny_reason, get, request, secure_tunnel, tunnel, wait_until};
 
 const LIST: &str = "
 - a.test:{port}
@@ -20,9 +20,7 @@ fn plain_http_and_connect_reach_what_is_listed_and_nothing_else() {
     for host in ["a.test", "A.TEST", "a.test.", "tree.test", "x.tree.test", "x.y.tree.test", "x.wild.test"] {
         let at = stack.at(host);
         assert_eq!(get(stack.proxy(), &format!("http://{at}/")).code, 200, "{host}");
-        let (mut inside, reply) = tunnel(stack.proxy(), &at);
-        assert_eq!(reply.code, 200, "{host}");
-        assert_eq!(inside.get_inside(host).code, 200, "{host}");
+        assert_eq!(secure_tunnel(stack.proxy(), &at).get_inside(host).code, 200, "{host}");
     }
     let before = stack.upstream.requests();
     for host in [
@@ -55,14 +53,14 @@ fn ports_are_part_of_the_rule() {
     assert_eq!((reply.code, deny_reason(&reply)), (403, Some("port-not-listed")));
     assert_eq!(reply.json()["rule"], "allowlist.yaml:2");
     // Nobody serves ports 80 and 443 here: passing the policy shows as a failed connection.
-    for reply in [
-        get(stack.proxy(), "http://default.test/"),
-        get(stack.proxy(), "http://default.test:80/"),
-        tunnel(stack.proxy(), "default.test:443").1,
-        tunnel(stack.proxy(), "default.test:80").1,
-    ] {
+    for reply in [get(stack.proxy(), "http://default.test/"), get(stack.proxy(), "http://default.test:80/")] {
         assert_eq!((reply.code, deny_reason(&reply)), (503, None), "{reply:?}");
     }
+    let (inside, reply) = tunnel(stack.proxy(), "default.test:443");
+    assert_eq!(reply.code, 200);
+    assert!(inside.tls(Some("default.test")).is_err());
+    let (_, reply) = tunnel(stack.proxy(), "default.test:80");
+    assert_eq!((reply.code, deny_reason(&reply)), (403, Some("method-not-allowed")));
     let reply = get(stack.proxy(), "http://default.test:443/");
     assert_eq!((reply.code, deny_reason(&reply)), (403, Some("not-tls")));
 }
@@ -89,6 +87,13 @@ fn a_denial_is_one_flagged_log_line() {
     let line =
         stack.sidecar.log("the allowed request", |line| line["host"] == stack.at("x.wild.test").as_str());
     assert_eq!((&line["action"], &line["rule"]), (&"allow".into(), &"allowlist.yaml:4".into()));
+    let at = stack.at("y.wild.test");
+    secure_tunnel(stack.proxy(), &at).get_inside("y.wild.test");
+    let line = stack.sidecar.log("the tunnel", |line| line["host"] == at.as_str());
+    assert_eq!(
+        (&line["action"], &line["rule"], &line["method"]),
+        (&"allow".into(), &"allowlist.yaml:4".into(), &"CONNECT".into())
+    );
     assert_eq!(line["upstream"], format!("{}:{}", stack.block.host(2), stack.upstream.port()));
     let all = stack.sidecar.logged();
     assert_eq!(all.iter().filter(|line| line["host"] == authority).count(), 1);
@@ -142,10 +147,8 @@ fn a_dead_public_address_does_not_open_the_private_one() {
     let listener = std::net::TcpListener::bind((private.as_str(), stack.upstream.port())).unwrap();
     listener.set_nonblocking(true).unwrap();
     stack.dns.set("mixed.wild.test", &["192.0.2.1", &private]);
-    let mut connection = Connection::open(stack.proxy());
-    connection.send(format!("CONNECT {} HTTP/1.1\r\n\r\n", stack.at("mixed.wild.test")));
-    let reply = connection.try_reply();
-    assert!(reply.is_none_or(|reply| reply.code != 200));
+    let (inside, reply) = tunnel(stack.proxy(), &stack.at("mixed.wild.test"));
+    assert!(reply.code != 200 || inside.tls(Some("mixed.wild.test")).is_err());
     let nothing = listener.accept().map(|_| ()).map_err(|error| error.kind());
     assert_eq!(nothing, Err(std::io::ErrorKind::WouldBlock));
 }
@@ -208,7 +211,7 @@ fn http_1_0_clients_work() {
     let mut inside = Connection::open(stack.proxy());
     inside.send(format!("CONNECT {at} HTTP/1.0\r\n\r\n"));
     assert_eq!(inside.reply().code, 200);
-    assert_eq!(inside.get_inside("a.test").code, 200);
+    assert_eq!(inside.tls(Some("a.test")).unwrap().get_inside("a.test").code, 200);
     let reply = request(stack.proxy(), "CONNECT evil.test:443 HTTP/1.0\r\n\r\n");
     assert_eq!((reply.code, deny_reason(&reply)), (403, Some("not-listed")));
     let reply = request(stack.proxy(), format!("GET http://{at}/ HTTP/1.0\r\nhost: {at}\r\n\r\n"));

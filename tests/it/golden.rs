@@ -8,6 +8,7 @@ use exeat::{
     policy::Timestamp,
 };
 use std::{
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -83,12 +84,16 @@ fn allowlists() {
             let name = format!("routes{suffix}.json");
             expect(&directory.join(&name), Some(&pretty(&routes[0])));
             outputs.push(name);
-            let clusters = of(ResourceKind::Cluster);
-            if clusters.len() > 1 {
+            let mut clusters = of(ResourceKind::Cluster);
+            clusters.retain(|cluster| cluster["name"].as_str().unwrap().contains('/'));
+            if !clusters.is_empty() {
                 let name = format!("clusters{suffix}.json");
-                expect(&directory.join(&name), Some(&pretty(&clusters[1..].into())));
+                expect(&directory.join(&name), Some(&pretty(&clusters.into())));
                 outputs.push(name);
             }
+            let name = format!("chains{suffix}.txt");
+            expect(&directory.join(&name), Some(&chains(&of(ResourceKind::Listener))));
+            outputs.push(name);
         }
         if policies.is_none() {
             expect(&directory.join("routes.json"), None);
@@ -100,6 +105,38 @@ fn allowlists() {
         outputs.push("diagnostics.txt".to_owned());
         stale(&directory, &outputs);
     }
+}
+
+/// The chains of internal listeners: what each is called, what leads to it, and where it leads.
+fn chains(listeners: &[serde_json::Value]) -> String {
+    let mut text = String::new();
+    for listener in listeners {
+        let matchers = &listener["filter_chain_matcher"];
+        let domains = &matchers["matcher_tree"]["custom_match"]["typed_config"]["domain_matchers"];
+        let action = |on_match: &serde_json::Value| {
+            on_match["action"]["typed_config"]["value"].as_str().map(str::to_owned)
+        };
+        for chain in listener["filter_chains"].as_array().unwrap().iter().filter(|_| !matchers.is_null()) {
+            let name = chain["name"].as_str().unwrap();
+            let keys = domains.as_array().into_iter().flatten();
+            let keys = keys.filter(|one| action(&one["on_match"]).as_deref() == Some(name));
+            let mut keys: Vec<&str> = keys
+                .flat_map(|one| one["domains"].as_array().unwrap())
+                .map(|key| key.as_str().unwrap())
+                .collect();
+            if action(&matchers["on_no_match"]).as_deref() == Some(name) {
+                keys.push("anything else");
+            }
+            let filters = chain["filters"].as_array().unwrap();
+            let cluster = filters.last().unwrap()["typed_config"]["cluster"].as_str().unwrap();
+            let resolves = if filters.len() > 1 { " (resolves)" } else { "" };
+            let listener = listener["name"].as_str().unwrap();
+            if cluster != name {
+                writeln!(text, "{listener}: {name}: [{}] -> {cluster}{resolves}", keys.join(", ")).unwrap();
+            }
+        }
+    }
+    text
 }
 
 /// Outputs of former times are deleted, or noticed.
@@ -116,10 +153,11 @@ fn stale(directory: &Path, outputs: &[String]) {
 
 /// What no edit touches.
 #[test]
-fn listener_and_cluster() {
+fn listeners_and_clusters() {
     let resources = compile(&exeat::policy::Policy::default(), &Profile::default());
-    for (kind, file) in [(ResourceKind::Listener, "listener.json"), (ResourceKind::Cluster, "cluster.json")] {
-        let resource = resources.iter().find(|one| one.kind == kind).unwrap();
-        expect(&cases().join(file), Some(&pretty(&json(resource))));
+    for (kind, file) in [(ResourceKind::Listener, "listeners.json"), (ResourceKind::Cluster, "clusters.json")]
+    {
+        let all: Vec<_> = resources.iter().filter(|one| one.kind == kind).map(json).collect();
+        expect(&cases().join(file), Some(&pretty(&all.into())));
     }
 }

@@ -78,7 +78,7 @@ async fn state_of_the_world_follows_edits() {
     let table = RouteConfiguration::decode(first.resources[0].value.as_slice()).unwrap();
     assert_eq!(table.name, "egress");
     send.send(rds(&first.nonce)).await.unwrap();
-    fs::write(server.allowlist(), "- b.test\n").unwrap();
+    fs::write(server.allowlist(), "- a.test\n- b.test\n").unwrap();
     let second = soon(stream.message()).await.unwrap().unwrap();
     assert_ne!((&second.version_info, &second.nonce), (&first.version_info, &first.nonce));
     send.send(rds(&second.nonce)).await.unwrap();

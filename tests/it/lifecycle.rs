@@ -1,7 +1,7 @@
 //! Parts that start late, stop, come back, or refuse.
 
 use crate::support::{
-    Block, Connection, ControlPlane, Dns, Sidecar, Stack, Upstream, get, tunnel, wait_until,
+    Block, Connection, ControlPlane, Dns, Sidecar, Stack, Upstream, get, secure_tunnel, wait_until,
 };
 use std::{
     fs,
@@ -15,7 +15,7 @@ fn a_restart_sends_nothing_again_and_drops_nothing() {
     let mut stack = Stack::start("- a.test:{port}\n");
     let at = stack.at("a.test");
     let version = stack.control_plane.version();
-    let (mut inside, _) = tunnel(stack.proxy(), &at);
+    let mut inside = secure_tunnel(stack.proxy(), &at);
     let mut alive = Connection::open(stack.proxy());
     assert_eq!(alive.get(&at, "/").code, 200);
 

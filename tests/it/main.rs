@@ -26,6 +26,8 @@ mod oracle;
 mod peers;
 mod properties;
 mod rejections;
+mod revocation;
 mod run;
 mod transport;
+mod tunnels;
 mod why;

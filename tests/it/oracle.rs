@@ -29,7 +29,8 @@ fn answer(reply: &Reply) -> Option<(String, Option<String>)> {
             Some((reason.to_owned(), rule))
         }
         None => {
-            assert_eq!(reply.code, 503, "{reply:?}");
+            // A tunnel to an address that is listed is open before it leads anywhere.
+            assert!([200, 503].contains(&reply.code), "{reply:?}");
             None
         }
     }

@@ -1,7 +1,8 @@
-//! A plain HTTP/1.1 client that sends exactly what it is told.
+//! An HTTP/1.1 client that sends exactly what it is told, plain or inside TLS.
 
+use super::tls::client;
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -32,20 +33,51 @@ pub fn deny_reason(reply: &Reply) -> Option<&str> {
 
 /// A connection that is kept.
 pub struct Connection {
-    stream: TcpStream,
-    reader: BufReader<TcpStream>,
+    socket: TcpStream,
+    stream: BufReader<Box<dyn Stream>>,
 }
+
+/// Plain or TLS.
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let reader = BufReader::new(stream.try_clone().unwrap());
-        Self { stream, reader }
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let stream = BufReader::new(Box::new(socket.try_clone().unwrap()) as Box<dyn Stream>);
+        Self { socket, stream }
+    }
+
+    /// The same connection with TLS inside, for a name or none; an error if it ends before that is agreed.
+    pub fn tls(self, name: Option<&str>) -> io::Result<Self> {
+        let stream = client(self.socket.try_clone()?, name)?;
+        Ok(Self { socket: self.socket, stream: BufReader::new(Box::new(stream)) })
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
+        self.try_send(bytes).unwrap();
+    }
+
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes.as_ref())?;
+        stream.flush()
+    }
+
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Whether the other side has ended it, at once or within a time; bytes that come count for nothing.
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        self.socket.set_read_timeout(Some(limit)).unwrap();
+        let mut bytes = Vec::new();
+        match self.stream.read_to_end(&mut bytes) {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        }
     }
 
     /// Reads one reply; a reply without a length ends with the connection.
@@ -54,18 +86,18 @@ impl Connection {
     }
 
     pub fn try_reply(&mut self) -> Option<Reply> {
-        let head = read_head(&mut self.reader)?;
+        let head = read_head(&mut self.stream)?;
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
         let mut reply = Reply { code, head, body: String::new() };
         let mut body = Vec::new();
         match reply.header("content-length").map(str::parse) {
             Some(length) => {
                 body.resize(length.unwrap(), 0);
-                self.reader.read_exact(&mut body).unwrap();
+                self.stream.read_exact(&mut body).unwrap();
             }
             None if code == 200 && reply.header("transfer-encoding").is_none() => {}
             None => {
-                let _ = self.reader.read_to_end(&mut body);
+                let _ = self.stream.read_to_end(&mut body);
             }
         }
         reply.body = String::from_utf8_lossy(&body).into_owned();
@@ -87,7 +119,7 @@ impl Connection {
     /// Reads so many bytes.
     pub fn read(&mut self, count: usize) -> String {
         let mut bytes = vec![0; count];
-        self.reader.read_exact(&mut bytes).unwrap();
+        self.stream.read_exact(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
@@ -126,4 +158,12 @@ pub fn tunnel(address: SocketAddr, authority: &str) -> (Connection, Reply) {
     connection.send(format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n"));
     let reply = connection.reply();
     (connection, reply)
+}
+
+/// CONNECT, and TLS for that host inside. Panics where one of the two is refused.
+pub fn secure_tunnel(address: SocketAddr, authority: &str) -> Connection {
+    let (connection, reply) = tunnel(address, authority);
+    assert_eq!(reply.code, 200, "{authority}: {reply:?}");
+    let host = authority.rsplit_once(':').unwrap().0.trim_end_matches('.');
+    connection.tls(Some(host)).unwrap_or_else(|error| panic!("{authority}: {error}"))
 }

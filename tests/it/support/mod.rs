@@ -9,6 +9,7 @@ mod generic;
 mod http;
 mod process;
 mod sidecar;
+mod tls;
 mod tools;
 mod upstream;
 
@@ -16,9 +17,10 @@ pub use address::Block;
 pub use control_plane::ControlPlane;
 pub use dns::Dns;
 pub use generic::{GenericServer, resource};
-pub use http::{Connection, Reply, deny_reason, get, request, tunnel};
+pub use http::{Connection, Reply, deny_reason, get, request, secure_tunnel, tunnel};
 pub use process::{Process, exeat, finish, finish_within, soon, texts, wait_until};
 pub use sidecar::{Sidecar, envoy_binary};
+pub use tls::server_config;
 pub use tools::{Authority, certificate, command, example, python_with};
 pub use upstream::Upstream;
 
@@ -40,9 +42,19 @@ impl Stack {
         Self::with(allowlist, &[], |text| text)
     }
 
+    /// As `start`, with an allowlist that depends on the addresses.
+    pub fn start_where(allowlist: impl Fn(&Block) -> String) -> Self {
+        let block = Block::claim();
+        let allowlist = allowlist(&block);
+        Self::on(block, &allowlist, &[], |text| text)
+    }
+
     /// As `start`, with further flags of the server and a change of the sidecar's bootstrap.
     pub fn with(allowlist: &str, flags: &[&str], bootstrap: impl Fn(String) -> String) -> Self {
-        let block = Block::claim();
+        Self::on(Block::claim(), allowlist, flags, bootstrap)
+    }
+
+    fn on(block: Block, allowlist: &str, flags: &[&str], bootstrap: impl Fn(String) -> String) -> Self {
         let upstream = Upstream::start(block.host(2));
         let dns = Dns::start(block.host(3), block.host(2));
         let range = format!("{}/32", block.host(2));

@@ -1,11 +1,12 @@
-//! An HTTP server that answers with the request head it got.
+//! An HTTP server that answers with the request head it got, plain or with TLS on the same port.
 
-use super::http::read_head;
+use super::{http::read_head, tls};
+use rustls::ServerConfig;
 use std::{
-    io::{BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -14,8 +15,19 @@ use std::{
 
 pub struct Upstream {
     port: u16,
-    requests: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
 }
+
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    /// The names that TLS clients asked for.
+    names: Mutex<Vec<Option<String>>>,
+}
+
+/// How a TLS connection begins (RFC 8446 section 5.1, handshake).
+const HANDSHAKE: u8 = 22;
 
 impl Upstream {
     pub fn start(host: Ipv4Addr) -> Self {
@@ -23,49 +35,91 @@ impl Upstream {
     }
 
     pub fn start_at(address: SocketAddr) -> Self {
+        Self::with_certificate(address, None)
+    }
+
+    /// With a certificate of its own.
+    pub fn with_certificate(address: SocketAddr, config: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let requests = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&requests);
+        let seen = Arc::new(Seen::default());
+        let all = Arc::clone(&seen);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let count = Arc::clone(&count);
-                thread::spawn(move || serve(client, &count));
+                all.connections.fetch_add(1, Ordering::SeqCst);
+                let (seen, config) = (Arc::clone(&all), config.clone());
+                thread::spawn(move || accept(client, &seen, config.as_ref()));
             }
         });
-        Self { port, requests }
+        Self { port, seen }
     }
 
     pub fn port(&self) -> u16 {
         self.port
     }
 
+    /// How many connections have arrived.
+    pub fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+
     /// How many requests have arrived.
     pub fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        self.seen.requests.load(Ordering::SeqCst)
+    }
+
+    /// The names that TLS clients have asked for.
+    pub fn names(&self) -> Vec<Option<String>> {
+        self.seen.names.lock().unwrap().clone()
     }
 }
 
-fn serve(mut client: TcpStream, count: &AtomicUsize) {
-    let mut reader = BufReader::new(client.try_clone().unwrap());
-    while let Some(head) = read_head(&mut reader) {
-        count.fetch_add(1, Ordering::SeqCst);
+fn accept(client: TcpStream, seen: &Seen, config: Option<&Arc<ServerConfig>>) {
+    let mut first = [0];
+    if client.peek(&mut first).is_err() || first != [HANDSHAKE] {
+        return serve(client, seen);
+    }
+    let mut stream = tls::server(client, config);
+    while stream.conn.is_handshaking() {
+        if stream.conn.complete_io(&mut stream.sock).is_err() {
+            return;
+        }
+    }
+    seen.names.lock().unwrap().push(stream.conn.server_name().map(str::to_owned));
+    serve(stream, seen);
+}
+
+fn serve(client: impl Read + Write, seen: &Seen) {
+    let mut stream = BufReader::new(client);
+    while let Some(head) = read_head(&mut stream) {
+        seen.requests.fetch_add(1, Ordering::SeqCst);
         if head.to_ascii_lowercase().contains("upgrade: websocket") {
-            let _ = client.write_all(
+            let _ = stream.get_mut().write_all(
                 b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
             );
             // What the client does next is its business; the connection stays open.
-            while read_head(&mut reader).is_some() {}
+            while read_head(&mut stream).is_some() {}
             return;
         }
         if head.starts_with("GET /slow") {
             thread::sleep(Duration::from_secs(16));
         }
+        if head.starts_with("GET /stream") {
+            let begin = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+            let _ = stream.get_mut().write_all(begin.as_bytes());
+            // The rest never comes; the client ends it.
+            let _ = stream.fill_buf();
+            return;
+        }
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let _ = stream.read_exact(&mut vec![0; length.unwrap_or(0)]);
         let reply = format!(
             "HTTP/1.1 200 OK\r\nalt-svc: h3=\":443\"\r\ncontent-length: {}\r\n\r\n{head}",
             head.len()
         );
-        if client.write_all(reply.as_bytes()).is_err() {
+        if stream.get_mut().write_all(reply.as_bytes()).and_then(|()| stream.get_mut().flush()).is_err() {
             return;
         }
     }

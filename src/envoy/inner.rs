@@ -1,0 +1,207 @@
+//! The internal listeners behind the egress listener, and the clusters that lead to them.
+
+use super::{
+    access_log,
+    any::{duration, pack},
+    carry::CHAIN,
+    chains::{Chain, Exit, Inner},
+    cluster::CONNECT_TIMEOUT,
+    dns,
+    profile::Profile,
+    server_names::{DomainMatcher, ServerNameMatcher},
+    sni::network_filter,
+};
+use crate::policy::Port;
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                Cluster,
+                cluster::{ClusterDiscoveryType, DiscoveryType},
+            },
+            core::v3::{
+                Address, EnvoyInternalAddress, TransportSocket, address,
+                envoy_internal_address::AddressNameSpecifier, transport_socket,
+            },
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+            },
+            listener::v3::{
+                FilterChain, Listener,
+                listener::{InternalListenerConfig, ListenerSpecifier},
+            },
+        },
+        extensions::{
+            filters::network::{
+                sni_dynamic_forward_proxy::v3::FilterConfig as Resolve,
+                sni_dynamic_forward_proxy::v3::filter_config::PortSpecifier,
+                tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+            },
+            matching::common_inputs::network::v3::FilterStateInput,
+            transport_sockets::{
+                internal_upstream::v3::InternalUpstreamTransport, raw_buffer::v3::RawBuffer,
+            },
+        },
+    },
+    google::protobuf::StringValue,
+    xds::r#type::matcher::v3::{
+        Matcher,
+        matcher::{MatcherTree, MatcherType, OnMatch, matcher_tree::TreeType, on_match},
+    },
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// A chain, and a cluster that does not exist.
+const NOWHERE: &str = "nowhere";
+/// A connection without a byte in either direction ends after this, if nothing before has ended it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// What all internal listeners are.
+pub(super) fn listener(name: &str) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        listener_specifier: Some(ListenerSpecifier::InternalListener(InternalListenerConfig {})),
+        ..Default::default()
+    }
+}
+
+/// The listener of some chains. What no key leads to a chain takes that of `report`, or has none and is closed.
+pub(super) fn of_chains(
+    inner: Inner,
+    chains: BTreeMap<String, Chain>,
+    report: Option<String>,
+    profile: &Profile,
+) -> Listener {
+    let filter_chains = chains.iter().map(|(name, chain)| filter_chain(name, inner, &chain.exit, profile));
+    let rest = report.iter().map(|name| filter_chain(name, inner, &Exit::Public, profile));
+    // A listener must have one. Nothing leads there, and it leads nowhere.
+    let nowhere = network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(NOWHERE)));
+    let nowhere = FilterChain { name: NOWHERE.to_owned(), filters: vec![nowhere], ..Default::default() };
+    let filter_chains = filter_chains.chain(rest).chain([nowhere]).collect();
+    let keyed = chains.into_iter().filter(|(_, chain)| !chain.keys.is_empty());
+    let domain_matchers: Vec<DomainMatcher> = keyed
+        .map(|(name, chain)| DomainMatcher {
+            domains: chain.keys.into_iter().collect(),
+            on_match: Some(to(&name)),
+        })
+        .collect();
+    Listener {
+        filter_chains,
+        filter_chain_matcher: Some(by_key(domain_matchers, report.as_deref().map(to))),
+        access_log: access_log::of_chains(inner),
+        ..listener(inner.name())
+    }
+}
+
+/// Exact keys first, then the longest wildcard that has them.
+fn by_key(domain_matchers: Vec<DomainMatcher>, rest: Option<OnMatch>) -> Matcher {
+    let tree = MatcherTree {
+        input: Some(typed("filter-state", &FilterStateInput { key: CHAIN.to_owned(), ..Default::default() })),
+        tree_type: Some(TreeType::CustomMatch(typed("domains", &ServerNameMatcher { domain_matchers }))),
+    };
+    Matcher { matcher_type: Some(MatcherType::MatcherTree(tree)), on_no_match: rest.map(Box::new) }
+}
+
+fn to(chain: &str) -> OnMatch {
+    let name = StringValue { value: chain.to_owned() };
+    OnMatch { on_match: Some(on_match::OnMatch::Action(typed("chain", &name))), ..Default::default() }
+}
+
+fn typed<M: prost::Message + prost::Name>(
+    name: &str,
+    message: &M,
+) -> envoy_types::pb::xds::core::v3::TypedExtensionConfig {
+    envoy_types::pb::xds::core::v3::TypedExtensionConfig {
+        name: name.to_owned(),
+        typed_config: Some(pack(message)),
+    }
+}
+
+fn filter_chain(name: &str, inner: Inner, exit: &Exit, profile: &Profile) -> FilterChain {
+    let cluster = match exit {
+        Exit::Public => super::FORWARD_CLUSTER,
+        Exit::Private => super::private::PRIVATE_CLUSTER,
+        Exit::Listed(cluster, _) | Exit::Itself(cluster) => cluster,
+    };
+    // What was resolved on the way here is in the cache of its cluster, but for what goes to another port than was asked for,
+    // and for listed addresses, which have a cache of their own.
+    let cache = match (inner, exit) {
+        (_, Exit::Listed(_, ranges)) => Some(dns::listed_cache(profile, ranges)),
+        (Inner::Originate, Exit::Public) => Some(dns::cache(profile)),
+        _ => None,
+    };
+    let resolve = cache.map(|cache| {
+        let config = Resolve {
+            dns_cache_config: Some(cache),
+            port_specifier: Some(PortSpecifier::PortValue(Port::HTTP.number().into())),
+            ..Default::default()
+        };
+        network_filter("envoy.filters.network.sni_dynamic_forward_proxy", pack(&config))
+    });
+    let go_on = network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(cluster)));
+    FilterChain {
+        name: name.to_owned(),
+        filters: resolve.into_iter().chain([go_on]).collect(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn tcp_proxy(cluster: &str) -> TcpProxy {
+    TcpProxy {
+        stat_prefix: "chains".to_owned(),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        idle_timeout: duration(IDLE_TIMEOUT),
+        ..Default::default()
+    }
+}
+
+/// Leads to an internal listener.
+pub(super) fn cluster(name: &str, transport_socket: TransportSocket) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        connect_timeout: duration(CONNECT_TIMEOUT),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: vec![LocalityLbEndpoints {
+                lb_endpoints: vec![LbEndpoint {
+                    host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+                        address: Some(Address {
+                            address: Some(address::Address::EnvoyInternalAddress(EnvoyInternalAddress {
+                                address_name_specifier: Some(AddressNameSpecifier::ServerListenerName(
+                                    name.to_owned(),
+                                )),
+                                ..Default::default()
+                            })),
+                        }),
+                        ..Default::default()
+                    })),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        transport_socket: Some(passing_on(transport_socket)),
+        ..Default::default()
+    }
+}
+
+/// Hands on what is known of a request.
+fn passing_on(inside: TransportSocket) -> TransportSocket {
+    socket(
+        "envoy.transport_sockets.internal_upstream",
+        &InternalUpstreamTransport { transport_socket: Some(inside), ..Default::default() },
+    )
+}
+
+pub(super) fn raw() -> TransportSocket {
+    socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})
+}
+
+pub(super) fn socket<M: prost::Message + prost::Name>(name: &str, config: &M) -> TransportSocket {
+    TransportSocket {
+        name: name.to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(pack(config))),
+    }
+}

@@ -1,0 +1,213 @@
+//! What an edit takes away ends at once, and nothing else does.
+
+use crate::support::{Connection, Stack, deny_reason, get, secure_tunnel, tunnel, wait_until};
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+const ENDS: Duration = Duration::from_secs(20);
+
+/// Still there, and of use.
+fn lives(inside: &mut Connection) -> bool {
+    inside.try_send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").is_ok() && inside.try_reply().is_some()
+}
+
+/// A plain request whose answer never ends.
+fn streaming(stack: &Stack, host: &str) -> Connection {
+    let at = stack.at(host);
+    let mut connection = Connection::open(stack.proxy());
+    connection.send(format!("GET http://{at}/stream HTTP/1.1\r\nhost: {at}\r\n\r\n"));
+    let mut head = String::new();
+    while !head.ends_with("hello\r\n") {
+        head.push_str(&connection.read(1));
+    }
+    connection
+}
+
+fn websocket(stack: &Stack, host: &str) -> Connection {
+    let at = stack.at(host);
+    let mut connection = Connection::open(stack.proxy());
+    connection.send(format!(
+        "GET http://{at}/ HTTP/1.1\r\nhost: {at}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    ));
+    let mut head = String::new();
+    while !head.ends_with("hello") {
+        head.push_str(&connection.read(1));
+    }
+    connection
+}
+
+fn opaque(stack: &Stack, host: &str) -> Connection {
+    let (inside, reply) = tunnel(stack.proxy(), &stack.at(host));
+    assert_eq!(reply.code, 200, "{host}");
+    inside
+}
+
+#[test]
+fn an_entry_takes_its_connections_along_and_no_others() {
+    let list = |hosts: &[&str]| {
+        let entries: String = hosts.iter().map(|host| format!("  - \"{host}:{{port}}\"\n")).collect();
+        let raw = hosts.contains(&"gone.test");
+        let raw = if raw { "  - {host: raw.test, ports: [{port}], protocol: tcp}\n" } else { "" };
+        format!("allow:\n{entries}{raw}  - {{host: raw2.test, ports: [{{port}}], protocol: tcp}}\n")
+    };
+    let stack = Stack::start(&list(&["kept.test", "gone.test", "*.w.test", "gone.w.test"]));
+    let at = |host: &str| stack.at(host);
+    let mut cut = [
+        secure_tunnel(stack.proxy(), &at("gone.test")),
+        secure_tunnel(stack.proxy(), &at("gone.w.test")),
+        opaque(&stack, "raw.test"),
+        websocket(&stack, "gone.test"),
+        streaming(&stack, "gone.test"),
+    ];
+    let mut kept = [
+        secure_tunnel(stack.proxy(), &at("kept.test")),
+        secure_tunnel(stack.proxy(), &at("x.w.test")),
+        opaque(&stack, "raw2.test"),
+    ];
+    let mut kept_open = [websocket(&stack, "kept.test"), streaming(&stack, "kept.test")];
+    let mut keep_alive = Connection::open(stack.proxy());
+    assert_eq!(keep_alive.get(&at("gone.test"), "/").code, 200);
+    // What an edit adds touches nobody.
+    stack.edit(&list(&["kept.test", "gone.test", "*.w.test", "gone.w.test", "new.test", "new.w.test"]));
+    assert!(kept.iter_mut().all(lives) && cut.iter_mut().take(3).all(lives));
+    stack.edit(&list(&["kept.test", "*.w.test"]));
+    for (number, connection) in cut.iter_mut().enumerate() {
+        assert!(connection.ends_within(ENDS), "{number}");
+    }
+    assert!(kept.iter_mut().all(lives));
+    for (number, connection) in kept_open.iter_mut().enumerate() {
+        assert!(!connection.ends_within(Duration::from_millis(200)), "{number}");
+    }
+    let reply = keep_alive.get(&at("gone.test"), "/");
+    assert_eq!((reply.code, deny_reason(&reply)), (403, Some("not-listed")), "on the same connection");
+    let line = stack.sidecar.log("the end of the tunnel", |line| {
+        line["host"] == at("gone.test").as_str() && line["method"] == "CONNECT"
+    });
+    assert_eq!(line["details"], "filter_chain_is_being_removed", "{line}");
+    let line = stack.control_plane.process().wait_for("the edit", |line| {
+        line.contains("-gone.test") && line.contains("what it closes is cut after")
+    });
+    assert!(line.contains("live on 1 of 1 sidecars"), "{line}");
+}
+
+#[test]
+fn a_denial_and_an_end_cut_too() {
+    let stack = Stack::start("allow: [\"a.test:{port}\", \".w.test:{port}\", \"b.test:{port}\"]\n");
+    let open = |host: &str| secure_tunnel(stack.proxy(), &stack.at(host));
+    let (mut a, mut b, mut apex, mut below) =
+        (open("a.test"), open("b.test"), open("w.test"), open("x.w.test"));
+    // A deny entry below a wildcard: its tunnels end, the apex is another form.
+    stack.edit(
+        "allow: [\"a.test:{port}\", \".w.test:{port}\", \"b.test:{port}\"]\ndeny: [a.test, x.w.test]\n",
+    );
+    assert!(a.ends_within(ENDS) && below.ends_within(ENDS));
+    assert!(lives(&mut b) && lives(&mut apex));
+    let mut other = open("y.w.test");
+    // What is denied elsewhere changes nothing here.
+    stack.edit(
+        "allow: [\"a.test:{port}\", \".w.test:{port}\", \"b.test:{port}\"]\ndeny: [a.test, x.w.test, c.test, {host: z.w.test, ports: [1]}]\n",
+    );
+    assert!(lives(&mut b) && lives(&mut apex) && lives(&mut other));
+    // The end of an entry, without an edit.
+    let end = prost_types::Timestamp::from(std::time::SystemTime::now() + Duration::from_secs(5));
+    let end = prost_types::Timestamp { nanos: 0, ..end };
+    stack.edit(&format!(
+        "allow: [{{host: b.test, ports: [{{port}}], until: \"{end}\"}}, \"*.w.test:{{port}}\"]\ndeny: [x.w.test]\n"
+    ));
+    assert!(apex.ends_within(ENDS) && lives(&mut b) && lives(&mut other));
+    assert!(b.ends_within(ENDS), "its time is over");
+    assert!(lives(&mut other));
+    // The file that allows it goes, and another policy comes.
+    stack.edit("agents: {one: {match: {node_id: \"sidecar-*\"}, inherit: false, allow: [c.test]}}\nallow: [\"*.w.test:{port}\"]\n");
+    assert!(other.ends_within(ENDS));
+}
+
+#[test]
+fn report_mode_ends_what_only_it_let_through() {
+    let stack = Stack::start("mode: report\nallow: [\"a.test:{port}\"]\n");
+    let mut listed = secure_tunnel(stack.proxy(), &stack.at("a.test"));
+    let mut unlisted = opaque(&stack, "b.test");
+    assert!(lives(&mut unlisted));
+    stack.edit("mode: report\nallow: [\"a.test:{port}\", c.test]\n");
+    assert!(lives(&mut listed) && lives(&mut unlisted));
+    stack.edit("allow: [\"a.test:{port}\"]\n");
+    assert!(unlisted.ends_within(ENDS) && lives(&mut listed));
+}
+
+/// One thousand tunnels over one hundred entries, of which ten go.
+#[test]
+#[expect(clippy::print_stdout, reason = "how long it took is a result")]
+fn of_a_thousand_tunnels_those_of_ten_entries_end() {
+    let list = |hosts: std::ops::Range<usize>| -> String {
+        hosts.map(|n| format!("- {{host: h{n}.test, ports: [{{port}}], protocol: tcp}}\n")).collect()
+    };
+    let stack = Stack::start(&list(0..100));
+    let mut tunnels: Vec<(usize, Connection)> = (0..1000)
+        .map(|n| {
+            let mut inside = opaque(&stack, &format!("h{}.test", n % 100));
+            // The first answer shows that it is open to the other end.
+            assert!(n >= 100 || lives(&mut inside));
+            (n % 100, inside)
+        })
+        .collect();
+    let begun = Instant::now();
+    let text = list(10..100).replace("{port}", &stack.upstream.port().to_string());
+    stack.control_plane.write_by_rename(&text);
+    let mut took = Vec::new();
+    for (host, connection) in tunnels.iter_mut().filter(|(host, _)| *host < 10) {
+        assert!(connection.ends_within(ENDS), "h{host}.test");
+        took.push(begun.elapsed());
+    }
+    assert_eq!(took.len(), 100);
+    println!("save -> cut of 100 tunnels: median {:?}, last {:?}", took[50], took[99]);
+    for (host, connection) in tunnels.iter_mut().filter(|(host, _)| *host >= 10) {
+        assert!(lives(connection), "h{host}.test");
+    }
+}
+
+/// Steady traffic, and a thousand edits of other hosts.
+#[test]
+fn a_thousand_edits_drop_nothing() {
+    let edits = std::env::var("EDITS").map_or(1000, |text| text.parse().unwrap());
+    let stack = Stack::start("- keep.test:{port}\n- \"*.keep.test:{port}\"\n");
+    let (at, over) = (stack.at("keep.test"), AtomicBool::new(false));
+    let asked = AtomicUsize::new(0);
+    let mut tunnels: Vec<Connection> =
+        ["keep.test", "x.keep.test"].map(|host| secure_tunnel(stack.proxy(), &stack.at(host))).into();
+    let mut streams = [streaming(&stack, "keep.test"), websocket(&stack, "x.keep.test")];
+    thread::scope(|scope| {
+        let steady = || {
+            let mut keep_alive = Connection::open(stack.proxy());
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(keep_alive.get(&at, "/").code, 200);
+                assert_eq!(get(stack.proxy(), &format!("http://{at}/")).code, 200);
+                assert_eq!(secure_tunnel(stack.proxy(), &at).get_inside("keep.test").code, 200);
+                asked.fetch_add(3, Ordering::Relaxed);
+            }
+        };
+        let traffic = scope.spawn(steady);
+        let port = stack.upstream.port();
+        for edit in 0..edits {
+            let other = edit % 7;
+            let deny = if edit % 3 == 0 { "deny: [other.test]\n" } else { "" };
+            stack.control_plane.write_by_rename(&format!(
+                "{deny}allow:\n  - o{other}.test\n  - \"*.o{edit}.test\"\n  - keep.test:{port}\n  - \"*.keep.test:{port}\"\n"
+            ));
+            if edit % 10 == 0 {
+                assert!(tunnels.iter_mut().all(lives), "edit {edit}");
+            }
+        }
+        wait_until("the last edit is live", || {
+            get(stack.proxy(), "http://nx.o0.test/").code == 403
+                && stack.control_plane.status()["entries"] == 4
+        });
+        over.store(true, Ordering::Relaxed);
+        traffic.join().unwrap();
+    });
+    assert!(tunnels.iter_mut().all(lives));
+    assert!(streams.iter_mut().all(|stream| !stream.ends_within(Duration::from_millis(200))));
+    assert!(asked.load(Ordering::Relaxed) > 100);
+}

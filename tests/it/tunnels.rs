@@ -1,0 +1,193 @@
+//! What a tunnel carries: TLS for the host that CONNECT asked for, or, where an entry says so, anything.
+
+use crate::support::{Connection, Stack, deny_reason, secure_tunnel, tunnel};
+use serde_json::Value;
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::Duration,
+};
+
+const LIST: &str = "
+allow:
+  - a.test:{port}
+  - b.test:{port}
+  - \"*.w.test:{port}\"
+  - {host: raw.test, ports: [{port}], protocol: tcp}
+  - {host: \"{address}\", ports: [{port}], private: true}
+";
+
+fn stack() -> Stack {
+    Stack::start_where(|block| LIST.replace("{address}", &block.host(2).to_string()))
+}
+
+/// The log's line of a refused tunnel.
+fn refused(stack: &Stack, at: &str, reason: &str) -> Value {
+    stack.sidecar.log(&format!("{reason} of {at}"), |line| {
+        line["host"] == at.to_ascii_lowercase().as_str()
+            && line["action"] == "deny"
+            && line["reason"] == reason
+    })
+}
+
+#[test]
+fn tls_for_the_host_goes_on_however_it_is_spelled() {
+    let stack = stack();
+    for (host, name) in [
+        ("a.test", "a.test"),
+        ("A.Test", "a.test"),
+        ("a.test", "A.TEST"),
+        ("a.test.", "a.test"),
+        ("x.w.test", "x.w.test"),
+        ("x.Y.w.test", "X.y.w.test"),
+    ] {
+        let (inside, reply) = tunnel(stack.proxy(), &stack.at(host));
+        assert_eq!(reply.code, 200, "{host}");
+        let mut inside = inside.tls(Some(name)).unwrap_or_else(|error| panic!("{host} {name}: {error}"));
+        assert_eq!(inside.get_inside(host).code, 200, "{host} {name}");
+    }
+    // Nobody asks for an address by SNI.
+    let at = stack.at(&stack.block.host(2).to_string());
+    let (inside, reply) = tunnel(stack.proxy(), &at);
+    assert_eq!(reply.code, 200);
+    assert_eq!(inside.tls(None).unwrap().get_inside("address").code, 200);
+}
+
+/// B-1, B-2, B-4: what the log has, and that nobody was asked or dialled for it.
+#[test]
+fn tls_for_another_host_is_closed_before_anything_happens() {
+    let stack = stack();
+    let address = stack.block.host(2).to_string();
+    // A second name's tunnel is open all the while: none inherits from another.
+    let mut other = secure_tunnel(stack.proxy(), &stack.at("b.test"));
+    let before = stack.upstream.connections();
+    for (host, name) in [
+        ("a.test", Some("evil.test")),
+        ("a.test", Some("b.test")),
+        ("a.test", Some("test")),
+        ("a.test", Some("xa.test")),
+        ("a.test", Some("a.test.evil.test")),
+        ("a.test", None),
+        ("x.w.test", Some("y.w.test")),
+        ("x.w.test", Some("w.test")),
+        ("x.w.test", Some("y.x.w.test")),
+        (address.as_str(), Some("a.test")),
+    ] {
+        let at = stack.at(host);
+        let (inside, reply) = tunnel(stack.proxy(), &at);
+        assert_eq!(reply.code, 200, "{host}");
+        assert!(inside.tls(name).is_err(), "{host} {name:?}");
+        let line = stack.sidecar.log("the refusal", |line| {
+            line["host"] == at.as_str() && line["sni"].as_str() == name && line["action"] == "deny"
+        });
+        assert_eq!((&line["reason"], &line["method"]), (&"sni-mismatch".into(), &"CONNECT".into()), "{line}");
+        assert!(line["rule"].as_str().unwrap().starts_with("allowlist.yaml:"), "{line}");
+        assert!(line["request_id"].is_string() && line["client"].is_string(), "{line}");
+    }
+    assert_eq!(stack.upstream.connections(), before);
+    assert_eq!(other.get_inside("b.test").code, 200);
+    for name in stack.dns.asked() {
+        assert!(["a.test", "b.test", "x.w.test"].contains(&name.as_str()), "{name} was asked for");
+    }
+    // One line for each.
+    let lines = stack.sidecar.logged();
+    let of_a = lines.iter().filter(|line| line["host"] == stack.at("a.test").as_str()).count();
+    assert_eq!(of_a, 6);
+}
+
+#[test]
+fn what_is_no_tls_is_closed() {
+    let stack = stack();
+    let before = stack.upstream.connections();
+    for bytes in [
+        b"SSH-2.0-OpenSSH_9.6\r\n".as_slice(),
+        b"GET / HTTP/1.1\r\nhost: evil.test\r\n\r\n",
+        b"\x16\x03\x01\x00\x05hello",
+        b"\x16\x00\x00",
+        b"\x80\x2e\x01\x00\x02",
+        b"\x00",
+    ] {
+        let (mut inside, reply) = tunnel(stack.proxy(), &stack.at("a.test"));
+        assert_eq!(reply.code, 200);
+        inside.send(bytes);
+        assert!(inside.ends_within(Duration::from_secs(20)), "{bytes:?}");
+    }
+    let line = refused(&stack, &stack.at("a.test"), "not-tls");
+    assert_eq!(line["sni"], Value::Null);
+    assert_eq!(stack.upstream.connections(), before);
+}
+
+/// A client that waits for the server is let go after a while, and holds up nobody else until then.
+#[test]
+fn a_silent_client_is_let_go() {
+    let stack = stack();
+    let (mut silent, reply) = tunnel(stack.proxy(), &stack.at("a.test"));
+    assert_eq!(reply.code, 200);
+    for _ in 0..3 {
+        assert_eq!(secure_tunnel(stack.proxy(), &stack.at("a.test")).get_inside("a.test").code, 200);
+    }
+    assert!(silent.ends_within(Duration::from_secs(20)));
+    refused(&stack, &stack.at("a.test"), "not-tls");
+}
+
+/// B-18: a ClientHello in as many pieces as it has bytes.
+#[test]
+fn a_client_hello_in_pieces_is_read_whole() {
+    let stack = stack();
+    for (name, passes) in [("a.test", true), ("evil.test", false)] {
+        let (inside, reply) = tunnel(stack.proxy(), &stack.at("a.test"));
+        assert_eq!(reply.code, 200);
+        let socket = inside.socket().try_clone().unwrap();
+        socket.set_nodelay(true).unwrap();
+        // A relay that hands on one byte at a time.
+        let relay = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = relay.local_addr().unwrap();
+        let relayed = thread::spawn(move || {
+            let (mut client, _) = relay.accept().unwrap();
+            let mut up = socket.try_clone().unwrap();
+            let (mut down, mut back) = (socket, client.try_clone().unwrap());
+            thread::spawn(move || {
+                std::io::copy(&mut down, &mut back).map(|_| back.shutdown(std::net::Shutdown::Both))
+            });
+            let mut byte = [0];
+            while client.read_exact(&mut byte).is_ok() && up.write_all(&byte).is_ok() {}
+        });
+        let inside = Connection::open(address).tls(Some(name));
+        match inside {
+            Ok(mut inside) if passes => assert_eq!(inside.get_inside("a.test").code, 200),
+            inside => assert!(inside.is_err() && !passes, "{name}"),
+        }
+        drop(relayed);
+    }
+}
+
+#[test]
+fn an_opaque_tunnel_carries_anything_and_lets_the_server_speak_first() {
+    let stack = stack();
+    let (mut inside, reply) = tunnel(stack.proxy(), &stack.at("raw.test"));
+    assert_eq!(reply.code, 200);
+    assert_eq!(inside.get_inside("raw.test").code, 200);
+    drop(inside);
+    let line = stack.sidecar.log("the tunnel", |line| line["host"] == stack.at("raw.test").as_str());
+    assert_eq!((&line["action"], &line["reason"]), (&"allow".into(), &Value::Null), "{line}");
+    assert_eq!(line["upstream"], format!("{}:{}", stack.block.host(2), stack.upstream.port()));
+
+    let greeter = TcpListener::bind((stack.block.host(2), 0)).unwrap();
+    let port = greeter.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in greeter.incoming().flatten() {
+            drop((&client).write_all(b"SSH-2.0-server\r\n"));
+            let mut first = [0];
+            drop((&client).read(&mut first));
+        }
+    });
+    stack.edit(&format!("allow: [{{host: raw.test, ports: [{port}], protocol: tcp}}]\n"));
+    let (mut inside, reply) = tunnel(stack.proxy(), &format!("raw.test:{port}"));
+    assert_eq!((reply.code, inside.read(16)), (200, "SSH-2.0-server\r\n".to_owned()));
+    // To exactly that host and port.
+    let (_, reply) = tunnel(stack.proxy(), &format!("raw.test:{}", stack.upstream.port()));
+    assert_eq!((reply.code, deny_reason(&reply)), (403, Some("port-not-listed")));
+    let (_, reply) = tunnel(stack.proxy(), &format!("x.raw.test:{port}"));
+    assert_eq!((reply.code, deny_reason(&reply)), (403, Some("not-listed")));
+}
