@@ -6,6 +6,7 @@ mod support;
 
 mod architecture;
 mod bootstrap;
+mod catalogue;
 mod check;
 mod clients;
 mod commands;
@@ -20,6 +21,7 @@ mod grpc;
 mod hard_clients;
 mod language;
 mod lifecycle;
+mod limits;
 mod live;
 mod model;
 mod oracle;
