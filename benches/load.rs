@@ -46,7 +46,7 @@ fn text(entries: usize, edit: usize) -> String {
 fn found(text: &str) -> [Found; 1] {
     let content = Ok(text.as_bytes().to_vec().into());
     let file =
-        FoundFile { path: "allowlist.yaml".into(), label: "allowlist.yaml".into(), content, exposed: false };
+        FoundFile { path: "allowlist.yaml".into(), label: "allowlist.yaml".into(), content, exposed: None };
     [Found { path: "allowlist.yaml".into(), included: false, files: Ok(vec![file]) }]
 }
 

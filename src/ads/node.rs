@@ -3,6 +3,7 @@
 use super::wire::{WireExtension, WireNode};
 use bytes::Bytes;
 use prost::Message;
+use prost_types::value::Kind;
 use std::{collections::BTreeSet, fmt};
 
 /// What the server keeps of a client's node.
@@ -16,6 +17,8 @@ pub struct Node {
     pub user_agent: String,
     /// The client's version, where it tells.
     pub version: Option<UserAgentVersion>,
+    /// What it says of its configuration: keys below `exeat` in its metadata whose value is true, sorted.
+    pub abilities: Vec<String>,
     /// What it is built with, encoded, until it has been asked for; empty where it does not tell.
     pub extensions: Vec<Bytes>,
 }
@@ -56,13 +59,28 @@ impl fmt::Display for UserAgentVersion {
     }
 }
 
+/// The key of a node's metadata under which sidecars say what they are set up for.
+const METADATA: &str = "exeat";
+const MAX_ABILITIES: usize = 16;
 /// Longest name that is kept; a client's bytes end up in logs and status.
 const MAX_NAME: usize = 256;
 
 impl From<WireNode> for Node {
     fn from(wire: WireNode) -> Self {
+        let own = wire.metadata.as_ref().and_then(|all| all.fields.get(METADATA));
+        let abilities = match own.and_then(|value| value.kind.as_ref()) {
+            Some(Kind::StructValue(own)) => own
+                .fields
+                .iter()
+                .filter(|(_, value)| value.kind == Some(Kind::BoolValue(true)))
+                .take(MAX_ABILITIES)
+                .map(|(key, _)| bounded(key, MAX_NAME))
+                .collect(),
+            _ => Vec::new(),
+        };
         let version = wire.user_agent_build_version.and_then(|build| build.version);
         Self {
+            abilities,
             extensions: wire.extensions,
             id: bounded(&wire.id, MAX_NAME),
             cluster: bounded(&wire.cluster, MAX_NAME),

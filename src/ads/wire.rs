@@ -72,6 +72,8 @@ pub struct WireNode {
     pub(super) id: String,
     #[prost(string, tag = "2")]
     pub(super) cluster: String,
+    #[prost(message, optional, tag = "3")]
+    pub(super) metadata: Option<prost_types::Struct>,
     #[prost(string, tag = "6")]
     pub(super) user_agent_name: String,
     #[prost(message, optional, tag = "8")]

@@ -11,7 +11,8 @@ use crate::policy::{Glob, Mode, Question, Selector};
 /// Most agents of one file: each is compared with all others.
 const MAX_AGENTS: usize = 500;
 /// Keys of an agent.
-pub(super) const AGENT_KEYS: [&str; 6] = ["match", "mode", "use", "allow", "deny", "inherit"];
+pub(super) const AGENT_KEYS: [&str; 7] =
+    ["match", "mode", "use", "allow", "deny", "inherit", "max_connections"];
 /// Keys of `match`.
 pub(super) const MATCH_KEYS: [&str; 4] = ["node_id", "node_cluster", "spiffe", "dns_san"];
 /// Keys of `tests`, and of a test.
@@ -26,6 +27,7 @@ pub(super) struct AgentSection {
     pub(super) selector: Selector,
     pub(super) mode: Option<Mode>,
     pub(super) inherit: bool,
+    pub(super) max_connections: Option<u32>,
     pub(super) section: Section,
 }
 
@@ -72,6 +74,7 @@ impl Reader<'_> {
             selector: Selector::default(),
             mode: None,
             inherit: true,
+            max_connections: None,
             section: Section::default(),
         };
         let mut matched = false;
@@ -82,6 +85,9 @@ impl Reader<'_> {
                     agent.selector = self.selector(field.value)?;
                 }
                 "mode" => agent.mode = self.mode(field.value),
+                "max_connections" => {
+                    agent.max_connections = self.count(field.value, "max_connections");
+                }
                 "inherit" => agent.inherit = self.boolean(field.value, "inherit").unwrap_or(true),
                 _ => self.section_field(&field, &mut agent.section),
             }

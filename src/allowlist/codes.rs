@@ -6,7 +6,7 @@
 type Explanation = (&'static str, &'static str);
 
 /// Sorted by code.
-const EXPLANATIONS: [Explanation; 94] = [
+const EXPLANATIONS: [Explanation; 99] = [
     (
         "address-private",
         "Addresses of private and reserved ranges (10/8, 127/8, 169.254/16, fc00::/7 and the like) are guarded, \
@@ -127,6 +127,11 @@ const EXPLANATIONS: [Explanation; 94] = [
         "YAML begins a comment at ` #`, with a space. Glued to the host, the `#` would be part of it.",
     ),
     (
+        "host-docker",
+        "`host.docker.internal` is the machine that runs the containers. The sidecar resolves the name, so it is the \
+         sidecar's container that has to know it: under Linux by `extra_hosts: [\"host.docker.internal:host-gateway\"]`.",
+    ),
+    (
         "host-doh",
         "DNS over HTTPS lets an agent ask for any name unseen, and carry data out in names. The preset `doh` \
          denies such hosts.",
@@ -178,6 +183,11 @@ const EXPLANATIONS: [Explanation; 94] = [
          hosts.",
     ),
     (
+        "host-self",
+        "`localhost` and loopback addresses are the sidecar's own: in a container or pod they are that container, not the \
+         agent's and not the machine below. Most clients never ask a proxy for them.",
+    ),
+    (
         "host-shared-tenant",
         "Below this name each customer of a provider has names of their own (storage, pages, functions). A \
          wildcard allows all customers, which is a way out for data. Name the hosts that you mean.",
@@ -211,6 +221,11 @@ const EXPLANATIONS: [Explanation; 94] = [
         "key-not-supported",
         "A key of the language that a later release enforces. This one refuses it instead of ignoring it, because \
          an ignored restriction is a hole.",
+    ),
+    (
+        "limits",
+        "`limits` bounds what an entry lets through: `connections` at a time, `requests_per_minute`, `upload` in bytes \
+         of one tunnel or request, and `idle`, how long a tunnel may be without a byte.",
     ),
     (
         "list-empty",
@@ -259,6 +274,11 @@ const EXPLANATIONS: [Explanation; 94] = [
         "Nothing on this entry's ports is encrypted: anybody on the way can read what the agent sends, and change \
          what it reads.",
     ),
+    (
+        "port-not-tls",
+        "Tunnels must carry TLS for their host, and what usually listens on this port does not begin with it. \
+         `protocol: tcp` lets a tunnel carry anything.",
+    ),
     ("ports", "Ports are numbers from 1 to 65535, in a list: `ports: [80, 443]`."),
     (
         "preset-unknown",
@@ -306,6 +326,11 @@ const EXPLANATIONS: [Explanation; 94] = [
     (
         "test-request",
         "A test is a URL, a host with or without a port, or a method in front of a URL: `POST http://a.com/v1`.",
+    ),
+    (
+        "tls-originate",
+        "With `tls: originate` clients ask for http://HOST/, so that methods and paths can be compared, and Envoy goes on \
+         with TLS, checking the host's certificate. It needs a host name, and goes to port 443 unless `ports` names another.",
     ),
     (
         "too-many-entries",

@@ -79,7 +79,7 @@ pub(super) fn combine(files: &[&Resolved]) -> PolicySet {
             selector: agent.selector.clone(),
             own,
             inherit: agent.inherit,
-            policy: Policy::with(all, denied, mode),
+            policy: Policy::with(all, denied, mode).for_connections(agent.max_connections),
             origin: agent.origin.clone(),
         }
     });

@@ -9,7 +9,7 @@ use super::{
     section::Item,
 };
 use crate::policy::{
-    AddressGuard, AnyRule, Mode, PolicySet, Port, Rule, Target, Timestamp, Traffic, overlaps,
+    AddressGuard, AnyRule, Mode, PolicySet, Port, Rule, Target, Timestamp, Traffic, literal, overlaps,
 };
 use ipnet::IpNet;
 use std::{
@@ -114,7 +114,20 @@ fn of_rules(list: &mut List<'_>, rules: &Rules, superfluous: &mut Superfluous<'_
             let message = format!("`{}` is {what}", rule.target);
             list.warn(code, span, message, "data can leave by it unseen; take it out unless it is needed");
         }
-        let plain = matches!(rule.grant.traffic, Traffic::Http(_)) || rule.ports == Port::HTTP.into();
+        where_it_runs(list, rule, span);
+        if let Some(port) = rule.ports.iter().find(|port| NOT_TLS.contains(&port.number()))
+            && rule.grant.traffic == Traffic::Any
+        {
+            let message =
+                format!("tunnels to port {port} must carry TLS, which what is usually there does not");
+            let help = format!("write {{host: {}, ports: [{port}], protocol: tcp}}", quoted(&rule.target));
+            list.warn("port-not-tls", span, message, help);
+        }
+        let plain = match rule.grant.traffic {
+            Traffic::Http(_) => true,
+            Traffic::Originate(_) => false,
+            _ => rule.ports == Port::HTTP.into(),
+        };
         if plain && rule.grant.private.is_none() {
             let message = format!("`{}` is reached without encryption only", rule.target);
             list.warn(
@@ -130,6 +143,30 @@ fn of_rules(list: &mut List<'_>, rules: &Rules, superfluous: &mut Superfluous<'_
             expiry(list, rule.until, span, now);
         }
     }
+}
+
+/// Ports of protocols in which TLS comes later or not at all: ftp, ssh, telnet, smtp, pop3, imap, mysql, postgres, redis,
+/// memcached, mongodb, irc, git.
+const NOT_TLS: [u16; 15] = [21, 22, 23, 25, 110, 143, 587, 3306, 5432, 6379, 6667, 9418, 11211, 27017, 1433];
+
+/// Some names mean another machine where the sidecar runs in a container.
+fn where_it_runs(list: &mut List<'_>, rule: &Rule, span: &Span) {
+    let Some(host) = rule.target.exact() else { return };
+    let loopback = literal(&host).is_some_and(|address| address.is_loopback());
+    if loopback || host == "localhost" || host.ends_with(".localhost") {
+        let message = format!("`{host}` is the machine or container of the sidecar itself");
+        let help =
+            "from a container, the machine below is host.docker.internal, another one is its service's name";
+        list.warn("host-self", span, message, help);
+    } else if host == "host.docker.internal" {
+        let message = "`host.docker.internal` has to be known to the sidecar's container".to_owned();
+        let help = "under Linux, give that container extra_hosts: [\"host.docker.internal:host-gateway\"]";
+        list.warn("host-docker", span, message, help);
+    }
+}
+
+fn quoted(target: &Target) -> String {
+    if target.is_wide() { format!("\"{target}\"") } else { target.to_string() }
 }
 
 /// The addresses of an entry among which are such that no private name leads to by itself.

@@ -39,8 +39,17 @@ pub struct FoundFile {
     pub label: Arc<str>,
     /// What it holds, or why it cannot be read.
     pub content: Result<Bytes, String>,
-    /// Whether everybody on the machine may write it.
-    pub exposed: bool,
+    /// Who else can change it, and what to do about that.
+    pub exposed: Option<Exposed>,
+}
+
+/// Others than the operator can change a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposed {
+    /// Who, and how.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
 }
 
 /// The state of one file, for people.
@@ -97,7 +106,7 @@ pub(super) struct Kept {
     pub(super) good: Option<Resolved>,
     /// What was noticed while reading.
     notes: Vec<Diagnostic>,
-    exposed: bool,
+    exposed: Option<Exposed>,
     pub(super) state: FileState,
 }
 
@@ -212,7 +221,7 @@ impl Ledger {
     fn take(&mut self, root: &Arc<str>, file: &FoundFile) {
         let kept = self.kept.entry(Arc::clone(&file.path)).or_insert_with(|| Kept::new(&file.path));
         kept.roots.insert(Arc::clone(root));
-        kept.exposed = file.exposed;
+        kept.exposed.clone_from(&file.exposed);
         match &file.content {
             Ok(bytes) => kept.read(file, bytes),
             Err(why) => kept.fail(why.clone()),
@@ -268,7 +277,7 @@ impl Kept {
             bytes: None,
             good: None,
             notes: Vec::new(),
-            exposed: false,
+            exposed: None,
             state: FileState { path, in_force: false, restored: false, diagnostics: Vec::new() },
         }
     }
@@ -289,9 +298,8 @@ impl Kept {
     /// Whoever can write the file decides what is allowed.
     fn exposure(&self) -> Option<Diagnostic> {
         let path = Arc::clone(&self.state.path);
-        let found =
-            Diagnostic::whole_file(path, "file-exposed", "everybody on the machine may write the file");
-        self.exposed.then(|| found.warning().help("take that away: chmod o-w"))
+        let Exposed { message, help } = self.exposed.as_ref()?;
+        Some(Diagnostic::whole_file(path, "file-exposed", message).warning().help(help))
     }
 
     /// Its newest content is in force, if that has no errors, with these rules.

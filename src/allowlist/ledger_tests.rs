@@ -7,7 +7,7 @@ fn root(files: &[(&str, Result<&'static str, &str>)]) -> Found {
         path: (*path).into(),
         label: (*path).into(),
         content: content.map(Into::into).map_err(str::to_owned),
-        exposed: false,
+        exposed: None,
     });
     Found { path: "d".into(), included: false, files: Ok(files.collect()) }
 }
@@ -162,7 +162,7 @@ fn the_end_of_an_entry_keeps_no_edit_out() {
 /// A file that others include.
 fn included(path: &str, content: &'static str) -> Found {
     let (path, content): (Arc<str>, _) = (path.into(), Ok(content.into()));
-    let file = FoundFile { path: Arc::clone(&path), label: Arc::clone(&path), content, exposed: false };
+    let file = FoundFile { path: Arc::clone(&path), label: Arc::clone(&path), content, exposed: None };
     Found { path, included: true, files: Ok(vec![file]) }
 }
 
@@ -239,7 +239,7 @@ fn groups_in_groups_are_bounded() {
         text.push_str(&format!("  g{level}: [{}]\n", vec![inner; 60].join(", ")));
     }
     let content = Ok(Bytes::from(text));
-    let file = FoundFile { path: "a".into(), label: "a".into(), content, exposed: false };
+    let file = FoundFile { path: "a".into(), label: "a".into(), content, exposed: None };
     let found = Found { path: "d".into(), included: false, files: Ok(vec![file]) };
     let loaded = Ledger::default().apply(&[found], now());
     assert_eq!(codes(&loaded.files[0]), ["too-many-entries"]);

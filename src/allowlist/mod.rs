@@ -32,7 +32,7 @@ pub use codes::{codes, explain};
 pub use diagnostic::{Diagnostic, Severity, Source, Span};
 pub use file::MAX_BYTES;
 pub use include::{Include, MAX_INCLUDES};
-pub use ledger::{FileState, Found, FoundFile, Ledger, Loaded};
+pub use ledger::{Exposed, FileState, Found, FoundFile, Ledger, Loaded};
 pub use presets::{PRESETS_VERSION, Preset, presets};
 pub use print::print;
 pub use render::{OneLine, Snippet};
@@ -49,7 +49,7 @@ pub fn read(files: &[FileText], now: Timestamp) -> Loaded {
         path: Arc::clone(&file.path),
         label: Arc::clone(&file.label),
         content: Ok(file.bytes.clone()),
-        exposed: false,
+        exposed: None,
     });
     Ledger::default().apply(&[Found { path: "".into(), included: false, files: Ok(found.collect()) }], now)
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of what was read: equal policies print alike.
 
-use crate::policy::{DenyRule, Grant, Mode, Note, Policy, Ports, Rule, Target, Timestamp, Traffic};
+use crate::policy::{DenyRule, Grant, Mode, Note, Policy, Port, Ports, Rule, Target, Timestamp, Traffic};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -48,8 +48,12 @@ fn ports(ports: &Ports) -> String {
 }
 
 fn allowed(rule: &Rule) -> String {
-    let mut parts = vec![host(&rule.target), ports(&rule.ports)];
-    let Grant { traffic, mode, max_tunnel, private } = &*rule.grant;
+    let Grant { traffic, mode, max_tunnel, private, limits } = &*rule.grant;
+    let upstream = |port: Port| match traffic {
+        Traffic::Originate(_) if port == Port::HTTP => Port::HTTPS,
+        _ => port,
+    };
+    let mut parts = vec![host(&rule.target), list("ports", rule.ports.iter().map(upstream))];
     match traffic {
         Traffic::Any => {}
         Traffic::Tls => parts.push("protocol: tls".to_owned()),
@@ -73,6 +77,16 @@ fn allowed(rule: &Rule) -> String {
     }
     if let Some(longest) = max_tunnel {
         parts.push(format!("max_tunnel: {}s", longest.as_secs()));
+    }
+    let limits = [
+        limits.connections.map(|count| format!("connections: {count}")),
+        limits.requests_per_minute.map(|count| format!("requests_per_minute: {count}")),
+        limits.upload.map(|bytes| format!("upload: {bytes}B")),
+        limits.idle.map(|idle| format!("idle: {}s", idle.as_secs())),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    if !limits.is_empty() {
+        parts.push(format!("limits: {{{}}}", limits.join(", ")));
     }
     if *mode == Mode::Report {
         parts.push("mode: report".to_owned());

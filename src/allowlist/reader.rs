@@ -19,7 +19,6 @@ pub(super) struct Reader<'a> {
 /// A key with its value.
 pub(super) struct Field<'a> {
     pub(super) name: &'a str,
-    pub(super) key: &'a Node,
     pub(super) value: &'a Node,
 }
 
@@ -113,7 +112,7 @@ impl<'a> Reader<'a> {
         for (key, value) in pairs {
             match &key.value {
                 Value::Text(name) if known.contains(&name.as_str()) => {
-                    fields.push(Field { name, key, value });
+                    fields.push(Field { name, value });
                 }
                 Value::Text(name) => {
                     let found = self.unknown_key(&key.span, name, known);

@@ -4,14 +4,14 @@ use super::{
     diagnostic::Span,
     entry::{self, Purpose},
     reader::Reader,
-    spec::{Options, Protocol, Spec},
+    spec::{Options, Protocol, Spec, Tls},
     yaml::{Node, Value},
 };
 use crate::policy::Note;
 use std::sync::Arc;
 
 /// Keys of an entry.
-pub(super) const ENTRY_KEYS: [&str; 15] = [
+pub(super) const ENTRY_KEYS: [&str; 16] = [
     "host",
     "hosts",
     "ports",
@@ -24,12 +24,11 @@ pub(super) const ENTRY_KEYS: [&str; 15] = [
     "until",
     "mode",
     "max_tunnel",
+    "limits",
     "owner",
     "reason",
     "ticket",
 ];
-/// Keys that a later release enforces; refused until then, never ignored.
-const LATER_KEYS: [&str; 1] = ["limits"];
 
 /// One line of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,19 +145,14 @@ impl Reader<'_> {
         let mut options = Options::default();
         let mut note = Note::default();
         let mut hosts: Vec<&Node> = Vec::new();
-        let later = |name: &str| LATER_KEYS.contains(&name);
-        let known: Vec<&str> = ENTRY_KEYS.iter().chain(&LATER_KEYS).copied().collect();
-        for field in self.fields(pairs, &known) {
+        for field in self.fields(pairs, &ENTRY_KEYS) {
             let value = field.value;
             match field.name {
                 "host" => hosts.push(value),
                 "hosts" => hosts.extend(self.list(value, "hosts", "hosts").unwrap_or_default()),
                 "ports" => options.ports = self.ports(value),
                 "protocol" => options.protocol = self.protocol(value),
-                "tls" => {
-                    options.tls = true;
-                    self.tls(value);
-                }
+                "tls" => options.tls = self.tls(value),
                 "methods" => options.methods = self.methods(value),
                 "paths" => options.paths = self.paths(value),
                 "private" => options.private = self.boolean(value, "private").unwrap_or_default(),
@@ -166,7 +160,7 @@ impl Reader<'_> {
                 "until" => options.until = self.until(value),
                 "mode" => options.mode = self.mode(value),
                 "max_tunnel" => options.max_tunnel = self.max_tunnel(value),
-                name if later(name) => self.later(&field.key.span, name),
+                "limits" => options.limits = self.limits(value),
                 name => self.note(&mut note, name, value),
             }
         }
@@ -255,23 +249,21 @@ impl Reader<'_> {
         None
     }
 
-    fn tls(&mut self, node: &Node) {
-        match self.text(node, "passthrough") {
-            Some("passthrough") | None => {}
-            Some(word @ ("inspect" | "originate")) => {
-                let found = format!("`tls: {word}` is enforced by a later release");
-                self.refuse("key-not-supported", &node.span, found, "take it out until then");
+    fn tls(&mut self, node: &Node) -> Option<Tls> {
+        match self.text(node, "passthrough or originate")? {
+            "passthrough" => return Some(Tls::Passthrough),
+            "originate" => return Some(Tls::Originate),
+            "inspect" => {
+                let found = "`tls: inspect` is enforced by a later release";
+                let help = "write `tls: originate` if the client can ask for http://, or take it out";
+                self.refuse("key-not-supported", &node.span, found, help);
             }
-            Some(other) => {
-                let found = format!("found `{other}`, expected passthrough");
+            other => {
+                let found = format!("found `{other}`, expected passthrough or originate");
                 self.refuse("value-shape", &node.span, found, "write `tls: passthrough`, or take it out");
             }
         }
-    }
-
-    fn later(&mut self, span: &Span, name: &str) {
-        let found = format!("`{name}` is enforced by a later release than {}", env!("CARGO_PKG_VERSION"));
-        self.refuse("key-not-supported", span, found, "take it out until then");
+        None
     }
 }
 

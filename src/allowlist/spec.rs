@@ -5,8 +5,8 @@ use super::{
     entry::{Problem, Purpose},
 };
 use crate::policy::{
-    AddressGuard, DenyRule, Grant, Method, Mode, Note, Origin, PathPattern, Port, Ports, Private, Requests,
-    Rule, Target, Timestamp, Traffic, overlaps,
+    AddressGuard, DenyRule, Grant, Limits, Method, Mode, Note, Origin, PathPattern, Port, Ports, Private,
+    Requests, Rule, Target, Timestamp, Traffic, overlaps,
 };
 use ipnet::IpNet;
 use std::{
@@ -23,13 +23,19 @@ pub(super) enum Protocol {
     Tcp,
 }
 
+/// `tls:` of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tls {
+    Passthrough,
+    Originate,
+}
+
 /// What an entry says besides its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {
     pub(super) ports: Option<Ports>,
     pub(super) protocol: Option<Protocol>,
-    /// Whether `tls` is said, which has one value so far.
-    pub(super) tls: bool,
+    pub(super) tls: Option<Tls>,
     pub(super) methods: Option<Vec<Method>>,
     pub(super) paths: Option<Vec<PathPattern>>,
     pub(super) private: bool,
@@ -37,6 +43,7 @@ pub(super) struct Options {
     pub(super) until: Option<Timestamp>,
     pub(super) mode: Option<Mode>,
     pub(super) max_tunnel: Option<Duration>,
+    pub(super) limits: Limits,
     pub(super) note: Option<Arc<Note>>,
 }
 
@@ -46,7 +53,7 @@ impl Options {
         Self {
             ports: self.ports.clone().or_else(|| other.ports.clone()),
             protocol: self.protocol.or(other.protocol),
-            tls: self.tls || other.tls,
+            tls: self.tls.or(other.tls),
             methods: self.methods.clone().or_else(|| other.methods.clone()),
             paths: self.paths.clone().or_else(|| other.paths.clone()),
             private: self.private || other.private,
@@ -54,6 +61,7 @@ impl Options {
             until: self.until.into_iter().chain(other.until).min(),
             mode: self.mode.or(other.mode),
             max_tunnel: self.max_tunnel.into_iter().chain(other.max_tunnel).min(),
+            limits: self.limits.or(&other.limits),
             note: self.note.clone().or_else(|| other.note.clone()),
         }
     }
@@ -99,6 +107,9 @@ impl Spec {
         self.check_reach(options)?;
         let traffic = traffic(options)?;
         let ports = self.ports(options, defaults)?;
+        if matches!(traffic, Traffic::Originate(_)) {
+            self.check_origination(options)?;
+        }
         if matches!(traffic, Traffic::Http(_)) && ports.contains(Port::HTTPS) {
             return Err(problem(
                 "protocol-port",
@@ -120,6 +131,7 @@ impl Spec {
                 traffic,
                 mode: options.mode.unwrap_or_default(),
                 max_tunnel: options.max_tunnel.or(defaults.max_tunnel),
+                limits: options.limits.clone(),
                 private: options
                     .private
                     .then(|| Private { addresses: options.addresses.clone().unwrap_or_default() }),
@@ -137,12 +149,13 @@ impl Spec {
         let narrowing = options.and_then(|options| {
             let keys = [
                 ("protocol", options.protocol.is_some()),
-                ("tls", options.tls),
+                ("tls", options.tls.is_some()),
                 ("methods", options.methods.is_some()),
                 ("paths", options.paths.is_some()),
                 ("private", options.private),
                 ("addresses", options.addresses.is_some()),
                 ("max_tunnel", options.max_tunnel.is_some()),
+                ("limits", !options.limits.is_empty()),
                 ("mode", options.mode.is_some()),
             ];
             keys.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
@@ -165,6 +178,12 @@ impl Spec {
     }
 
     fn ports(&self, options: &Options, defaults: &Defaults) -> Result<Ports, Problem> {
+        if options.tls == Some(Tls::Originate) {
+            // What clients ask of port 80 goes to port 443.
+            let all = options.ports.clone().unwrap_or_else(|| Ports::only(Port::HTTPS));
+            let asked = all.iter().map(|port| if port == Port::HTTPS { Port::HTTP } else { port });
+            return Ok(Ports::of(asked.collect()).unwrap_or_default());
+        }
         match (&options.ports, options.protocol) {
             (Some(ports), _) => Ok(ports.clone()),
             (None, Some(Protocol::Http)) => Ok(Ports::only(Port::HTTP)),
@@ -174,6 +193,32 @@ impl Spec {
             }
             (None, None) => Ok(defaults.ports.clone().unwrap_or_default()),
         }
+    }
+
+    /// TLS to a host needs its name, and a port that speaks it.
+    fn check_origination(&self, options: &Options) -> Result<(), Problem> {
+        if self.target.pattern().is_none() {
+            return Err(problem(
+                "tls-originate",
+                format!("`{}` is no name, and the certificate must be of one", self.target),
+                "write the host's name",
+            ));
+        }
+        if options.private {
+            return Err(problem(
+                "tls-originate",
+                "`tls: originate` leads to public hosts only",
+                "take `private` out, or let the client speak TLS itself",
+            ));
+        }
+        if options.ports.as_ref().is_some_and(|ports| ports.contains(Port::HTTP)) {
+            return Err(problem(
+                "tls-originate",
+                "port 80 does not speak TLS; requests to it go to port 443",
+                "leave `ports` out, or name the port that speaks TLS",
+            ));
+        }
+        Ok(())
     }
 
     /// What is guarded needs `private: true`, and that needs one exact target.
@@ -239,17 +284,28 @@ fn traffic(options: &Options) -> Result<Traffic, Problem> {
         (Some(_), _) => Some("methods"),
         (None, Some(_)) => Some("paths"),
     };
+    let requests = || Requests {
+        methods: options.methods.clone().unwrap_or_default(),
+        paths: options.paths.clone().unwrap_or_default(),
+    };
+    if options.tls == Some(Tls::Originate) {
+        return match options.protocol {
+            None | Some(Protocol::Http) => Ok(Traffic::Originate(requests())),
+            Some(Protocol::Tls | Protocol::Tcp) => Err(problem(
+                "tls-originate",
+                "`tls: originate` is for plain requests, and `protocol` says tunnels",
+                "take one of the two out",
+            )),
+        };
+    }
     match (options.protocol, key) {
-        (Some(Protocol::Http), _) => Ok(Traffic::Http(Requests {
-            methods: options.methods.clone().unwrap_or_default(),
-            paths: options.paths.clone().unwrap_or_default(),
-        })),
+        (Some(Protocol::Http), _) => Ok(Traffic::Http(requests())),
         (_, Some(key)) => Err(problem(
             "methods-opaque",
             format!("`{key}` cannot be seen in a tunnel: inside TLS only the two ends see requests"),
             format!(
-                "take `{key}` out, or add `protocol: http` if the host speaks plain HTTP; {}",
-                "rules for requests inside TLS arrive with a later release"
+                "take `{key}` out, or add `tls: originate`, with which clients ask for http:// and Envoy speaks TLS, \
+                 or `protocol: http` if the host itself speaks plain HTTP"
             ),
         )),
         (None, None) => Ok(Traffic::Any),

@@ -4,7 +4,7 @@ use super::{
     reader::Reader,
     yaml::{Node, Value},
 };
-use crate::policy::{Method, Mode, Note, PathPattern, Port, Ports, Timestamp};
+use crate::policy::{Limits, Method, Mode, Note, PathPattern, Port, Ports, Timestamp};
 use ipnet::IpNet;
 use std::time::Duration;
 
@@ -12,6 +12,10 @@ use std::time::Duration;
 const MAX_TUNNEL: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What a value may be written in.
 const QUOTES: [char; 2] = ['\u{22}', '\u{27}'];
+/// Largest `upload`: 1 TiB.
+const MAX_UPLOAD: u64 = 1 << 40;
+/// Keys of `limits`.
+pub(super) const LIMIT_KEYS: [&str; 4] = ["connections", "requests_per_minute", "upload", "idle"];
 /// Longest text for people.
 const MAX_NOTE: usize = 500;
 /// Most values of one list.
@@ -149,6 +153,48 @@ impl Reader<'_> {
         duration
     }
 
+    /// A number above zero.
+    pub(super) fn count(&mut self, node: &Node, key: &str) -> Option<u32> {
+        let written = self.written(node).trim_matches(QUOTES).to_owned();
+        let count = written.parse().ok().filter(|count| *count > 0);
+        if count.is_none() {
+            let text = format!("found `{written}` for `{key}`");
+            self.refuse("limits", &node.span, text, "write a number, such as 20");
+        }
+        count
+    }
+
+    pub(super) fn limits(&mut self, node: &Node) -> Limits {
+        let mut limits = Limits::default();
+        let pairs = self.map(node, "limits").unwrap_or_default();
+        if pairs.is_empty() {
+            self.refuse("limits", &node.span, "`limits` is empty", "name some, or take `limits` out");
+        }
+        for field in self.fields(pairs, &LIMIT_KEYS) {
+            let (name, value) = (field.name, field.value);
+            let written = self.written(value).trim_matches(QUOTES).to_owned();
+            let mut other = |found: bool, help: &str| {
+                if !found {
+                    let text = format!("found `{written}` for `{name}`");
+                    self.refuse("limits", &value.span, text, help);
+                }
+            };
+            match name {
+                "upload" => {
+                    limits.upload = bytes(&written);
+                    other(limits.upload.is_some(), "write a number and B, KiB, MiB or GiB, such as 10MiB");
+                }
+                "idle" => {
+                    limits.idle = duration(&written);
+                    other(limits.idle.is_some(), "write a number and s, m, h or d, such as 10m");
+                }
+                "connections" => limits.connections = self.count(value, name),
+                _ => limits.requests_per_minute = self.count(value, name),
+            }
+        }
+        limits
+    }
+
     pub(super) fn mode(&mut self, node: &Node) -> Option<Mode> {
         let written = self.written(node);
         match (&node.value, written.trim_matches(QUOTES)) {
@@ -189,6 +235,15 @@ impl Reader<'_> {
     }
 }
 
+/// `512B`, `64KiB`, `10MiB`, `2GiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("B", 0)];
+    let (digits, bits) = units.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)))?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    let count: u64 = digits.parse().ok().filter(|_| plain)?;
+    count.checked_mul(1 << bits).filter(|bytes| *bytes <= MAX_UPLOAD)
+}
+
 /// `90s`, `30m`, `8h`, `2d`.
 fn duration(text: &str) -> Option<Duration> {
     let unit = text.chars().last()?;
@@ -209,6 +264,17 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_a_unit() {
+        assert_eq!(
+            (bytes("512B"), bytes("10MiB"), bytes("1024GiB")),
+            (Some(512), Some(10 << 20), Some(1 << 40))
+        );
+        for wrong in ["", "10", "0B", "10MB", "2048GiB", "1.5KiB", "-1B", "KiB"] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {

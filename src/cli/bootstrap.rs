@@ -19,6 +19,9 @@ pub struct BootstrapArgs {
     /// Envoy's admin interface, a unix socket that only its own user can open.
     #[arg(long, value_name = "PATH", default_value = Bootstrap::ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
+    /// Most connections of clients at a time. Further ones are closed at once.
+    #[arg(long, value_name = "COUNT", default_value_t = Bootstrap::MAX_CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
     /// Reach the control plane with TLS, and believe it only with a certificate of one of these PEM authorities.
     #[arg(long, value_name = "PATH")]
     pub tls_ca: Option<PathBuf>,
@@ -60,6 +63,7 @@ impl BootstrapArgs {
             xds: self.xds_address,
             tls,
             admin_socket: self.admin_socket,
+            max_connections: self.max_connections,
         })
     }
 }

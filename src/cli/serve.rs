@@ -7,12 +7,15 @@ use crate::{
     server::{ServerConfig, TlsFiles, XdsListen},
     telemetry::LogFormat,
 };
+use anyhow::Context;
 use clap::{Args, builder::FalseyValueParser};
 use ipnet::IpNet;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{
     ffi::OsString,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 /// Flags of everything that serves.
@@ -24,6 +27,9 @@ pub struct ServeArgs {
     /// Where sidecars connect: xDS and gRPC health. IP:PORT or unix:PATH; several are all served.
     #[arg(long, env = "EXEAT_XDS_LISTEN", value_name = "ADDRESS", value_delimiter = ',', default_values_t = [XdsListen::default()])]
     pub xds_listen: Vec<XdsListen>,
+    /// Do not warn of allowlist files that others can change: by their mode, owner, directory, or a link that leaves it.
+    #[arg(long, env = "EXEAT_ACCEPT_EXPOSED_FILES", value_parser = FalseyValueParser::new())]
+    pub accept_exposed_files: bool,
     /// TLS where xDS is on TCP.
     #[command(flatten)]
     pub tls: ServeTlsArgs,
@@ -79,7 +85,8 @@ impl ServeArgs {
             xds: self.xds_listen.clone(),
             tls: self.tls.files(),
             admin: self.admin_listen,
-            profile: self.profile.profile(),
+            profile: self.profile.profile()?,
+            accept_exposed_files: self.accept_exposed_files,
             state_dir: self.state_dir.clone(),
             log_format: self.log_format,
         })
@@ -98,18 +105,31 @@ pub struct ProfileArgs {
     /// DNS server that the sidecars ask, instead of their machine's.
     #[arg(long = "dns-resolver", env = "EXEAT_DNS_RESOLVER", value_name = "IP:PORT", value_delimiter = ',', value_parser = resolver)]
     pub dns_resolvers: Vec<SocketAddr>,
+    /// Names that a sidecar keeps resolved. With more at a time, further ones are answered 503.
+    #[arg(long, env = "EXEAT_DNS_CACHE_SIZE", value_name = "COUNT", default_value_t = Profile::DNS_CACHE_SIZE, value_parser = clap::value_parser!(u32).range(1..))]
+    pub dns_cache_size: u32,
+    /// PEM authorities that upstreams' certificates are checked against for `tls: originate`, instead of the sidecar's own.
+    /// Read once, when the server starts.
+    #[arg(long, env = "EXEAT_UPSTREAM_CA", value_name = "PATH")]
+    pub upstream_ca: Option<PathBuf>,
 }
 
 impl ProfileArgs {
-    /// In Envoy's terms.
-    #[must_use]
-    pub fn profile(&self) -> Profile {
-        Profile {
+    /// In Envoy's terms, or what cannot be read.
+    pub fn profile(&self) -> anyhow::Result<Profile> {
+        let read = |path: &PathBuf| -> anyhow::Result<Arc<[u8]>> {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let certificates = CertificateDer::pem_slice_iter(&bytes).filter(Result::is_ok).count();
+            anyhow::ensure!(certificates > 0, "{} holds no PEM certificate", path.display());
+            Ok(bytes.into())
+        };
+        Ok(Profile {
             egress: self.egress_listen,
             guard: AddressGuard::lifting(&self.allow_ranges),
             resolvers: self.dns_resolvers.clone(),
-            upstream_ca: None,
-        }
+            upstream_ca: self.upstream_ca.as_ref().map(read).transpose()?,
+            dns_cache_size: self.dns_cache_size,
+        })
     }
 }
 

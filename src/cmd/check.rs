@@ -33,7 +33,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let entries = loaded.policies.as_ref().map(PolicySet::entries);
     let mut report = Report::new(&loaded.files, entries);
     if let (Some(envoy), Some(policies)) = (&args.envoy, &loaded.policies) {
-        report.refused = validate(envoy, policies, &args.profile.profile())?;
+        report.refused = validate(envoy, policies, &args.profile.profile()?)?;
     }
     let text = match args.format() {
         CheckFormat::Text => report.text(io::stdout().is_terminal()),

@@ -35,7 +35,7 @@ pub(super) fn dump(args: &DumpArgs) -> anyhow::Result<ExitCode> {
             let agent = args.of.agent.as_deref();
             let policy =
                 policies.policy(agent).ok_or_else(|| no_agent(agent.unwrap_or_default(), &policies))?;
-            let resources = envoy::compile(policy, &args.profile.profile()).into_iter();
+            let resources = envoy::compile(policy, &args.profile.profile()?).into_iter();
             let part = |one: Resource| (one.kind.as_str().to_owned(), one.body.type_url, one.body.value);
             resources.map(part).collect::<Vec<_>>()
         }

@@ -57,6 +57,7 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         xds: server.xds().last().context("xDS has no address")?.clone(),
         tls: None,
         admin_socket: directory.path().join("admin.sock"),
+        max_connections: Bootstrap::MAX_CONNECTIONS,
     };
     // The command owns standard output.
     let log = if args.command.is_empty() { Stdio::inherit() } else { io::stderr().into() };

@@ -52,11 +52,12 @@ fn coalesce(operators: &[&str]) -> String {
 /// limit is known here.
 pub(super) fn to_stdout() -> AccessLog {
     let mine = "request.method != 'CONNECT' || response.code != 200 \
-                || response.code_details in ['max_duration_timeout', 'stream_idle_timeout']";
+                || response.code_details in ['max_duration_timeout', 'stream_idle_timeout', \
+                'request_payload_too_large']";
     to(JsonFormat::new(fields()), Some(deny::cel_filter(mine.to_owned())))
 }
 
-/// What the check of tunnels closes. Clients that leave before they have sent anything are no denials.
+/// What the check of tunnels closes, and what has no room behind it. Clients that leave before they have sent anything are no denials.
 pub(super) fn of_checks() -> Vec<AccessLog> {
     let mismatch = "connection.termination_details.startsWith('rbac')".to_owned();
     // The second is who has sent nothing, or not enough, in time.
@@ -69,18 +70,17 @@ pub(super) fn of_checks() -> Vec<AccessLog> {
         let format = JsonFormat::new(of_tunnels(DENY_ACTION, reason.as_str()));
         to(format, Some(deny::cel_filter(filter)))
     };
-    [(DenyReason::SniMismatch, mismatch), (DenyReason::NotTls, not_tls)].map(line).into()
+    let mut lines: Vec<AccessLog> =
+        [(DenyReason::SniMismatch, mismatch), (DenyReason::NotTls, not_tls)].map(line).into();
+    let full = JsonFormat::new(of_tunnels(DENY_ACTION, DenyReason::TooManyConnections.as_str()));
+    lines.push(to(full, Some(flagged("UF"))));
+    lines
 }
 
 /// What chains carried and did not carry. Requests have lines of their own.
 pub(super) fn of_chains(inner: Inner) -> Vec<AccessLog> {
     let tunnels = matches!(inner, Inner::Tls | Inner::Tcp);
     let known = |key: &str| format!("%FILTER_STATE({key}:PLAIN)%");
-    let flagged = |flag: &str| AccessLogFilter {
-        filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
-            flags: vec![flag.to_owned()],
-        })),
-    };
     let line =
         |action: &str, reason: &str, filter| to(JsonFormat::new(of_tunnels(action, reason)), Some(filter));
     let passed = |filter| line(&known(carry::ACTION), &known(carry::REASON), filter);
@@ -95,6 +95,13 @@ pub(super) fn of_chains(inner: Inner) -> Vec<AccessLog> {
     // What a name leads to was not among the addresses of its entry.
     lines.push(line(DENY_ACTION, DenyReason::PrivateAddress.as_str(), flagged("UH")));
     lines
+}
+
+fn flagged(flag: &str) -> AccessLogFilter {
+    let flags = vec![flag.to_owned()];
+    AccessLogFilter {
+        filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter { flags })),
+    }
 }
 
 /// The line of a tunnel: what there is of the fields of requests, and the SNI.

@@ -4,7 +4,8 @@
 
 use super::chains::Inner;
 use crate::policy::{
-    DenyReason, DenyRule, Grant, Mode, Origin, Policy, Port, Requests, Rule, Target, Traffic, by_preference,
+    DenyReason, DenyRule, Grant, Limits, Mode, Origin, Policy, Port, Requests, Rule, Target, Traffic,
+    by_preference,
 };
 use ipnet::IpNet;
 use std::{sync::Arc, time::Duration};
@@ -81,13 +82,25 @@ pub(super) struct Way {
     pub(super) not_80: bool,
     /// It goes to port 443 instead of 80.
     pub(super) to_443: bool,
+    pub(super) limits: Limits,
 }
+
+const NO_LIMITS: Limits = Limits { connections: None, requests_per_minute: None, upload: None, idle: None };
 
 impl Way {
     /// What passes only because nothing is denied in earnest.
     pub(super) const fn reported(reason: DenyReason, inner: Inner) -> Self {
         let (max_tunnel, reach, key) = (None, Reach::Public, None);
-        Self { max_tunnel, inner, reach, key, reported: Some(reason), not_80: false, to_443: false }
+        Self {
+            max_tunnel,
+            inner,
+            reach,
+            key,
+            reported: Some(reason),
+            not_80: false,
+            to_443: false,
+            limits: NO_LIMITS,
+        }
     }
 }
 
@@ -163,6 +176,7 @@ impl Answer {
             reported: reason(rule.grant.mode),
             not_80: inner == Inner::Tls && rule.grant.traffic == Traffic::Any,
             to_443: inner == Inner::Originate && port == Port::HTTP,
+            limits: rule.grant.limits.clone(),
         };
         let mut used: Vec<&Rule> = vec![closest];
         // What is only closed to tunnels on port 80 is so by a route, so that the answer is the same on each port.

@@ -76,9 +76,17 @@ pub struct Bootstrap {
     pub tls: Option<BootstrapTls>,
     /// Envoy's admin interface: a unix socket, so that an agent in the same network namespace cannot reach it.
     pub admin_socket: PathBuf,
+    /// Most connections of clients at a time; further ones are closed.
+    pub max_connections: u32,
 }
 
+/// What a sidecar's metadata says that has the internal listeners' extension and drops connections with their chains.
+pub const REVOCATION: &str = "immediate_revocation";
+
 impl Bootstrap {
+    /// Default of [`Self::max_connections`].
+    pub const MAX_CONNECTIONS: u32 = 50_000;
+
     /// Default path of the admin socket.
     pub const ADMIN_SOCKET: &'static str = "/tmp/envoy-admin.sock";
 }
@@ -114,6 +122,8 @@ impl fmt::Display for Bootstrap {
             admin_socket = quoted(&self.admin_socket.to_string_lossy()),
             discovery = discovery,
             address = address,
+            revocation = REVOCATION,
+            max_connections = self.max_connections,
             transport_socket = self.tls.as_ref().map(BootstrapTls::transport_socket).unwrap_or_default(),
         )
     }
@@ -141,6 +151,7 @@ mod tests {
             xds: "127.0.0.1:1".parse().unwrap(),
             tls: None,
             admin_socket: "/tmp/a.sock".into(),
+            max_connections: 1,
         }
         .to_string();
         assert!(text.contains(r#"id: "a\"}\nadmin: {x""#), "{text}");

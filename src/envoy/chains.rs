@@ -73,6 +73,8 @@ pub(super) enum Exit {
 #[derive(Clone, Debug)]
 pub(super) struct Chain {
     pub(super) exit: Exit,
+    /// Connections at a time.
+    pub(super) connections: Option<u32>,
     /// What leads to it: authorities as virtual-host domains have them, and keys that routes give.
     pub(super) keys: BTreeSet<String>,
 }
@@ -123,7 +125,8 @@ impl<'a> Chains<'a> {
                     for inner in Inner::of(&rule.grant.traffic, port) {
                         let (name, exit) =
                             (this.name(rule, &host, port, inner), this.exit(rule, &host, port));
-                        let chain = Chain { exit, keys: BTreeSet::new() };
+                        let connections = rule.grant.limits.connections;
+                        let chain = Chain { exit, connections, keys: BTreeSet::new() };
                         this.listeners.entry(inner).or_default().entry(name).or_insert(chain);
                     }
                 }
@@ -139,6 +142,7 @@ impl<'a> Chains<'a> {
         if let (Inner::Http | Inner::Originate, Some(requests)) = (inner, grant.traffic.plain()) {
             rest.push_str(&requests.to_string());
         }
+        rest.push_str(&grant.limits.to_string());
         if let Some(longest) = grant.max_tunnel {
             rest.push_str(&format!(" at most {longest:?}"));
         }
@@ -245,7 +249,7 @@ fn bundled(chains: BTreeMap<String, Chain>) -> BTreeMap<String, Chain> {
     let mut bundles: BTreeMap<u64, (String, BTreeSet<String>)> = BTreeMap::new();
     let mut all = BTreeMap::new();
     for (name, chain) in chains {
-        if chain.exit != Exit::Public {
+        if chain.exit != Exit::Public || chain.connections.is_some() {
             all.insert(name, chain);
             continue;
         }
@@ -256,7 +260,10 @@ fn bundled(chains: BTreeMap<String, Chain>) -> BTreeMap<String, Chain> {
         keys.extend(chain.keys);
     }
     for (number, (names, keys)) in bundles {
-        all.insert(named(&format!("bundle-{number}"), &names), Chain { exit: Exit::Public, keys });
+        all.insert(
+            named(&format!("bundle-{number}"), &names),
+            Chain { exit: Exit::Public, connections: None, keys },
+        );
     }
     all
 }

@@ -38,6 +38,13 @@ const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
             "(response.code_details.contains('address_denied') \
              || response.code_details.startsWith('rbac_access_denied'))",
         ),
+        // A chain that has no room closes connections as they come.
+        DenyReason::TooManyConnections => Some(
+            "(response.code_details.contains('immediate_connect_error') \
+             && response.code_details.contains('envoy://'))",
+        ),
+        DenyReason::RateLimited => Some("response.code_details == 'local_rate_limited'"),
+        DenyReason::UploadLimit => Some("response.code_details == 'request_payload_too_large'"),
         DenyReason::UpgradeNotAllowed => Some("response.code_details == 'upgrade_failed'"),
         DenyReason::BadPath => Some("response.code_details == 'path_normalization_failed'"),
         DenyReason::BadRequest => Some(
@@ -122,9 +129,12 @@ fn reply(reason: DenyReason) -> ResponseMapper {
         Some(own) => format!("{own} || {by_route}"),
         None => by_route,
     };
-    // Broken requests keep Envoy's 400: they are refused for their form, not by policy.
+    // Broken requests keep Envoy's 400: they are refused for their form, not by policy. So do 413 and 429.
     let status_code = match reason {
-        DenyReason::BadPath | DenyReason::BadRequest => None,
+        DenyReason::BadPath | DenyReason::BadRequest | DenyReason::RateLimited | DenyReason::UploadLimit => {
+            None
+        }
+        DenyReason::TooManyConnections => number(429),
         _ => number(403),
     };
     ResponseMapper {

@@ -26,8 +26,6 @@ use prost::Message;
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Names in the cache. Envoy's default of 1,024 answers 503 to the next one.
-const MAX_HOSTS: u32 = 10_000;
 /// A name that nobody asked for leaves the cache after this.
 const HOST_TTL: Duration = Duration::from_secs(60);
 /// A lookup may take this long.
@@ -87,7 +85,7 @@ fn filtered(profile: &Profile, ranges: &[IpNet], invert_match: bool) -> DnsCache
         .collect();
     let mut cache = DnsCacheConfig {
         dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
-        max_hosts: number(MAX_HOSTS),
+        max_hosts: number(profile.dns_cache_size),
         host_ttl: duration(HOST_TTL),
         dns_query_timeout: duration(QUERY_TIMEOUT),
         dns_failure_refresh_rate: Some(failure_refresh()),

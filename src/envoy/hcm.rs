@@ -5,6 +5,7 @@ use super::{
     any::{duration, number, pack, yes},
     carry, deny,
     format::LocalReplyField,
+    limits,
     profile::Profile,
 };
 use envoy_types::pb::{
@@ -102,7 +103,8 @@ fn upgrade(kind: &str) -> UpgradeConfig {
 /// The order is part of the meaning.
 fn filters(profile: &Profile) -> Vec<HttpFilter> {
     let router = Router { suppress_envoy_headers: true, ..Default::default() };
-    let mut filters = carry::filters(profile);
+    let mut filters = limits::filters();
+    filters.extend(carry::filters(profile));
     filters.push(carry::filter("envoy.filters.http.router", pack(&router)));
     filters
 }

@@ -6,7 +6,7 @@ use super::{
     carry::CHAIN,
     chains::{Chain, Exit, Inner},
     cluster::CONNECT_TIMEOUT,
-    dns,
+    dns, limits,
     profile::Profile,
     server_names::{DomainMatcher, ServerNameMatcher},
     sni::network_filter,
@@ -49,7 +49,10 @@ use envoy_types::pb::{
         matcher::{MatcherTree, MatcherType, OnMatch, matcher_tree::TreeType, on_match},
     },
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// A chain, and a cluster that does not exist.
 const NOWHERE: &str = "nowhere";
@@ -72,8 +75,9 @@ pub(super) fn of_chains(
     report: Option<String>,
     profile: &Profile,
 ) -> Listener {
-    let filter_chains = chains.iter().map(|(name, chain)| filter_chain(name, inner, &chain.exit, profile));
-    let rest = report.iter().map(|name| filter_chain(name, inner, &Exit::Public, profile));
+    let filter_chains = chains.iter().map(|(name, chain)| filter_chain(name, inner, chain, profile));
+    let all = Chain { exit: Exit::Public, connections: None, keys: BTreeSet::new() };
+    let rest = report.iter().map(|name| filter_chain(name, inner, &all, profile));
     // A listener must have one. Nothing leads there, and it leads nowhere.
     let nowhere = network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(NOWHERE)));
     let nowhere = FilterChain { name: NOWHERE.to_owned(), filters: vec![nowhere], ..Default::default() };
@@ -117,7 +121,8 @@ fn typed<M: prost::Message + prost::Name>(
     }
 }
 
-fn filter_chain(name: &str, inner: Inner, exit: &Exit, profile: &Profile) -> FilterChain {
+fn filter_chain(name: &str, inner: Inner, chain: &Chain, profile: &Profile) -> FilterChain {
+    let exit = &chain.exit;
     let cluster = match exit {
         Exit::Public => super::FORWARD_CLUSTER,
         Exit::Private => super::private::PRIVATE_CLUSTER,
@@ -141,7 +146,7 @@ fn filter_chain(name: &str, inner: Inner, exit: &Exit, profile: &Profile) -> Fil
     let go_on = network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(cluster)));
     FilterChain {
         name: name.to_owned(),
-        filters: resolve.into_iter().chain([go_on]).collect(),
+        filters: limits::of_chain(chain.connections).into_iter().chain(resolve).chain([go_on]).collect(),
         ..Default::default()
     }
 }

@@ -1,16 +1,19 @@
 //! The egress listener: one filter chain with the HTTP connection manager.
 
-use super::{EGRESS_LISTENER, any::address, hcm, profile::Profile};
+use super::{EGRESS_LISTENER, any::address, hcm, limits, profile::Profile, sni::network_filter};
+use crate::policy::Policy;
 use envoy_types::pb::{
     envoy::config::{
         core::v3::TrafficDirection,
-        listener::v3::{Filter, FilterChain, Listener, filter::ConfigType},
+        listener::v3::{FilterChain, Listener},
     },
     google::protobuf::BoolValue,
 };
 
-/// The explicit proxy. Nothing of the policy is in it, so that an edit never drains its connections.
-pub(super) fn egress(profile: &Profile) -> Listener {
+/// The explicit proxy. Nothing of the policy is in it but the limit of an agent's connections, so that no other edit drains
+/// them.
+pub(super) fn egress(policy: &Policy, profile: &Profile) -> Listener {
+    let manager = network_filter("envoy.filters.network.http_connection_manager", hcm::egress(profile));
     Listener {
         name: EGRESS_LISTENER.to_owned(),
         address: Some(address(profile.egress)),
@@ -18,10 +21,7 @@ pub(super) fn egress(profile: &Profile) -> Listener {
         enable_reuse_port: Some(BoolValue { value: false }),
         traffic_direction: TrafficDirection::Outbound.into(),
         filter_chains: vec![FilterChain {
-            filters: vec![Filter {
-                name: "envoy.filters.network.http_connection_manager".to_owned(),
-                config_type: Some(ConfigType::TypedConfig(hcm::egress(profile))),
-            }],
+            filters: limits::of_chain(policy.max_connections()).into_iter().chain([manager]).collect(),
             ..Default::default()
         }],
         ..Default::default()

@@ -6,6 +6,7 @@ use super::{
     carry,
     chains::Inner,
     deny::{self, RULE_KEY},
+    limits,
 };
 use crate::policy::{DenyReason, Mode, PathPattern, Port, Requests};
 use envoy_types::pb::{
@@ -48,7 +49,7 @@ pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
     let longest = way
         .max_tunnel
         .map(|longest| MaxStreamDuration { max_stream_duration: duration(longest), ..Default::default() });
-    let route = |matches: RouteMatch, cluster: &str, filters: Vec<(&str, Any)>| Route {
+    let route = |matches: RouteMatch, cluster: &str, filters: Vec<(&'static str, Any)>| Route {
         name: name.clone(),
         r#match: Some(matches),
         action: Some(Action::Route(RouteAction {
@@ -57,6 +58,7 @@ pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
             timeout: duration(Duration::ZERO),
             upgrade_configs: vec![upgrade.clone()],
             max_stream_duration: longest,
+            idle_timeout: way.limits.idle.and_then(duration),
             ..Default::default()
         })),
         typed_per_filter_config: filters
@@ -65,13 +67,18 @@ pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
             .collect(),
         ..Default::default()
     };
-    let carry = |matches| {
+    let carry = |matches, limits: Vec<(&'static str, Any)>| {
         let told = carry::told(way).map(|config| (carry::KEY_FILTER, config));
-        route(matches, carry::entrance(way.inner), told.into_iter().collect())
+        route(matches, carry::entrance(way.inner), told.into_iter().chain(limits).collect())
     };
-    let Some((cluster, filters)) = carry::resolving(&way.reach) else { return vec![carry(matches)] };
+    // Where a request first comes to.
+    let limits = limits::of_route(&way.limits);
+    let Some((cluster, filters)) = carry::resolving(&way.reach) else {
+        return vec![carry(matches, limits)];
+    };
     let resolved = RouteMatch { filter_state: vec![carry::resolved()], ..matches.clone() };
-    vec![carry(resolved), route(matches, cluster, filters)]
+    let first = route(matches, cluster, filters.into_iter().chain(limits).collect());
+    vec![carry(resolved, Vec::new()), first]
 }
 
 /// 403.

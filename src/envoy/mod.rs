@@ -37,6 +37,7 @@ mod hcm;
 mod inner;
 mod json;
 mod kind;
+mod limits;
 mod listener;
 mod matching;
 mod private;
@@ -48,7 +49,7 @@ mod table;
 mod unnamed;
 mod validate;
 
-pub use bootstrap::{Bootstrap, XdsEndpoint};
+pub use bootstrap::{Bootstrap, REVOCATION, XdsEndpoint};
 pub use bootstrap_tls::BootstrapTls;
 pub use chains::MAX_CHAINS;
 pub use deny::{DENY_ACTION, DENY_REASON_HEADER, WOULD_DENY_ACTION};
@@ -73,16 +74,20 @@ pub const MINIMUM_VERSION: (u32, u32) = (1, 40);
 
 /// The configuration types of the extensions that resources may need, whatever the policy: an Envoy without one of them
 /// would reject a whole listener or cluster when an edit first needs it.
-pub const REQUIRED_EXTENSIONS: [&str; 22] = [
+pub const REQUIRED_EXTENSIONS: [&str; 26] = [
     "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
     "envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
     "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+    "envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit",
     "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+    "envoy.extensions.filters.http.filter_chain.v3.FilterChainConfig",
+    "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
     "envoy.extensions.filters.http.rbac.v3.RBAC",
     "envoy.extensions.filters.http.router.v3.Router",
     "envoy.extensions.filters.http.set_filter_state.v3.Config",
     "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+    "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     "envoy.extensions.filters.network.rbac.v3.RBAC",
     "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
@@ -120,7 +125,7 @@ pub fn compile(policy: &Policy, profile: &Profile) -> Vec<Resource> {
         name: cluster.name,
     });
     let mut resources: Vec<Resource> = clusters.collect();
-    let fixed = [listener::egress(profile), sni::listener()];
+    let fixed = [listener::egress(policy, profile), sni::listener()];
     let changing =
         chains.finish().map(|(inner, chains, report)| inner::of_chains(inner, chains, report, profile));
     resources.extend(fixed.into_iter().chain(changing).map(|listener| Resource {
@@ -152,7 +157,7 @@ fn deny_all(name: &str) -> Any {
 mod tests {
     use super::*;
     use crate::policy::{
-        Grant, HostName, HostPattern, Origin, Port, Ports, Private, Requests, Rule, Traffic,
+        Grant, HostName, HostPattern, Limits, Origin, Port, Ports, Private, Requests, Rule, Traffic,
     };
 
     /// A map anywhere would betray itself: each one iterates in its own random order.
@@ -191,9 +196,15 @@ mod tests {
                 Origin { file: "f".into(), line: 1 },
             )
         };
+        let limits = Limits {
+            connections: Some(1),
+            requests_per_minute: Some(1),
+            upload: Some(1),
+            idle: Some(std::time::Duration::from_secs(1)),
+        };
         let private = Private { addresses: vec!["10.0.0.0/8".parse().unwrap()] };
         let rules = vec![
-            rule("db.test", Grant { private: Some(private), ..Grant::default() }),
+            rule("db.test", Grant { private: Some(private), limits, ..Grant::default() }),
             rule("api.test", Grant { traffic: Traffic::Originate(Requests::default()), ..Grant::default() }),
         ];
         let mut found = std::collections::BTreeSet::new();
@@ -204,6 +215,7 @@ mod tests {
         for part in [
             "envoy.config.route.v3.FilterConfig",
             "envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig",
+            "envoy.extensions.filters.http.filter_chain.v3.FilterChainConfigPerRoute",
             "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
             "google.protobuf.StringValue",
         ] {

@@ -17,11 +17,15 @@ pub struct Profile {
     pub resolvers: Vec<SocketAddr>,
     /// The authorities that certificates of upstreams are checked against, as PEM; the sidecar's own where there are none.
     pub upstream_ca: Option<Arc<[u8]>>,
+    /// Names in a sidecar's DNS cache.
+    pub dns_cache_size: u32,
 }
 
 impl Profile {
     /// Port of the egress listener.
     pub const EGRESS_PORT: u16 = 10000;
+    /// Names in the DNS cache. Envoy's default of 1,024 answers 503 to the next one.
+    pub const DNS_CACHE_SIZE: u32 = 10_000;
 }
 
 /// Loopback port 10000, the whole guard, the sidecar's own DNS servers.
@@ -32,6 +36,7 @@ impl Default for Profile {
             guard: AddressGuard::default(),
             resolvers: Vec::new(),
             upstream_ca: None,
+            dns_cache_size: Self::DNS_CACHE_SIZE,
         }
     }
 }

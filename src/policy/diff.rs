@@ -54,6 +54,15 @@ impl PolicyDiff {
             added.push(format!("mode: {}", mode.1.as_str()));
             removed.push(format!("mode: {}", mode.0.as_str()));
         }
+        let most = (old.max_connections(), new.max_connections());
+        let words = |most: Option<u32>| most.map(|most| format!("max_connections: {most}"));
+        if most.0 != most.1 {
+            added.extend(words(most.1));
+            removed.extend(words(most.0));
+        }
+        // Fewer, or a number where there was none.
+        let fewer = |a: Option<u32>, b: Option<u32>| b.is_some_and(|b| a.is_none_or(|a| b < a));
+        let (opens, closes) = (opens || fewer(most.1, most.0), closes || fewer(most.0, most.1));
         Self { added, removed, opens, closes, widening }
     }
 

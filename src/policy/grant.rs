@@ -1,6 +1,6 @@
 //! In which way a rule lets a request through: protocol, methods, paths, and the conditions that go with it.
 
-use super::{AddressGuard, Port, Ports, overlaps};
+use super::{AddressGuard, Limits, Port, Ports, overlaps};
 use ipnet::IpNet;
 use std::{
     fmt,
@@ -250,6 +250,8 @@ pub struct Grant {
     pub max_tunnel: Option<Duration>,
     /// Whether it may be a private address.
     pub private: Option<Private>,
+    /// How much of it.
+    pub limits: Limits,
 }
 
 static DEFAULT: LazyLock<Arc<Grant>> = LazyLock::new(Arc::default);
@@ -274,6 +276,7 @@ impl Grant {
         self.traffic.includes(&other.traffic, ports)
             && (self.mode == Mode::Enforce || other.mode == Mode::Report)
             && longer
+            && self.limits.includes(&other.limits)
             && reach_includes(self.private.as_ref(), other.private.as_ref())
     }
 }
@@ -309,6 +312,9 @@ impl fmt::Display for Grant {
         }
         if let Some(longest) = self.max_tunnel {
             words.push(format!("at most {}", spell(longest)));
+        }
+        if !self.limits.is_empty() {
+            words.push(self.limits.to_string());
         }
         if self.mode == Mode::Report {
             words.push("report".to_owned());

@@ -13,6 +13,7 @@ mod diff;
 mod explain;
 mod grant;
 mod host;
+mod limits;
 mod origin;
 mod port;
 mod private;
@@ -31,6 +32,7 @@ pub use diff::{Change, PolicyDiff, Widening};
 pub use explain::{Explanation, NearMiss};
 pub use grant::{Grant, Method, Mode, PathPattern, Private, Requests, Traffic};
 pub use host::{HostName, HostPattern, InvalidHost};
+pub use limits::Limits;
 pub use origin::Origin;
 pub use port::{InvalidPort, Port, Ports};
 pub use private::AddressGuard;
@@ -52,6 +54,8 @@ pub struct Policy {
     rules: Arc<[Arc<Rule>]>,
     denied: Arc<[Arc<DenyRule>]>,
     mode: Mode,
+    /// Most connections of clients at a time.
+    max_connections: Option<u32>,
 }
 
 impl Policy {
@@ -67,7 +71,19 @@ impl Policy {
     pub fn with(mut rules: Vec<Arc<Rule>>, mut denied: Vec<Arc<DenyRule>>, mode: Mode) -> Self {
         rules.sort_by(|a, b| (&a.origin, &a.target).cmp(&(&b.origin, &b.target)));
         denied.sort_by(|a, b| (&a.origin, &a.target).cmp(&(&b.origin, &b.target)));
-        Self { rules: rules.into(), denied: denied.into(), mode }
+        Self { rules: rules.into(), denied: denied.into(), mode, max_connections: None }
+    }
+
+    /// The same for at most so many connections of clients at a time.
+    #[must_use]
+    pub fn for_connections(self, max_connections: Option<u32>) -> Self {
+        Self { max_connections, ..self }
+    }
+
+    /// Most connections of clients at a time.
+    #[must_use]
+    pub const fn max_connections(&self) -> Option<u32> {
+        self.max_connections
     }
 
     /// What of this policy `old` allows already: the step between the two that only takes away. A rule counts as a
@@ -77,7 +93,8 @@ impl Policy {
         let before = old.index();
         let rules = self.rules.iter().filter(|rule| before.includes(rule)).cloned().collect();
         let denied = self.denied.iter().chain(&*old.denied).cloned().collect();
-        Self::with(rules, denied, self.mode.min(old.mode))
+        let most = self.max_connections.into_iter().chain(old.max_connections).min();
+        Self::with(rules, denied, self.mode.min(old.mode)).for_connections(most)
     }
 
     /// Its rules by what they are built on.
@@ -115,6 +132,7 @@ impl Policy {
             rules: self.rules.iter().filter(|rule| there(rule.until)).cloned().collect(),
             denied: self.denied.iter().filter(|rule| there(rule.until)).cloned().collect(),
             mode: self.mode,
+            max_connections: self.max_connections,
         }
     }
 

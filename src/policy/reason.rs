@@ -21,6 +21,12 @@ pub enum DenyReason {
     HttpsNeedsConnect,
     /// The authority is not a host name with an optional port.
     BadHost,
+    /// More requests than the entry allows for a minute.
+    RateLimited,
+    /// More bytes sent than the entry allows.
+    UploadLimit,
+    /// More connections than the entry allows.
+    TooManyConnections,
     /// The name resolves to private addresses only.
     PrivateAddress,
     /// An `Upgrade` other than WebSocket.
@@ -35,7 +41,7 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::NotListed,
         Self::PortNotListed,
         Self::DeniedByRule,
@@ -45,6 +51,9 @@ impl DenyReason {
         Self::SniMismatch,
         Self::HttpsNeedsConnect,
         Self::BadHost,
+        Self::RateLimited,
+        Self::UploadLimit,
+        Self::TooManyConnections,
         Self::PrivateAddress,
         Self::UpgradeNotAllowed,
         Self::BadPath,
@@ -65,6 +74,9 @@ impl DenyReason {
             Self::SniMismatch => "sni-mismatch",
             Self::HttpsNeedsConnect => "https-needs-connect",
             Self::BadHost => "bad-host",
+            Self::RateLimited => "rate-limited",
+            Self::UploadLimit => "upload-limit",
+            Self::TooManyConnections => "too-many-connections",
             Self::PrivateAddress => "private-address",
             Self::UpgradeNotAllowed => "upgrade-not-allowed",
             Self::BadPath => "bad-path",
@@ -92,6 +104,9 @@ impl DenyReason {
                 "the client must send CONNECT for https:// URLs instead of the URL itself"
             }
             Self::BadHost => "the request's host must be a host name with an optional port",
+            Self::RateLimited => "the entry allows fewer requests a minute; try again later",
+            Self::UploadLimit => "the entry allows fewer bytes to be sent at once",
+            Self::TooManyConnections => "the entry allows fewer connections at a time",
             Self::PrivateAddress => {
                 "the host leads to a private address; an entry with `private: true` may, and the control plane's --allow-range lifts a range"
             }

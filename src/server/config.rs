@@ -84,6 +84,8 @@ pub struct ServerConfig {
     pub admin: SocketAddr,
     /// What every sidecar is told besides the policy.
     pub profile: Profile,
+    /// Whether it is known that others can change the files, and no warning is wanted.
+    pub accept_exposed_files: bool,
     /// Where the last good contents are kept over restarts.
     pub state_dir: Option<PathBuf>,
     /// How to log.

@@ -1,9 +1,9 @@
 //! What is on disk, in the ledger's terms.
 
 use crate::{
-    allowlist::{Found, FoundFile, Include, Ledger, Loaded, MAX_BYTES, MAX_INCLUDES},
+    allowlist::{Exposed, Found, FoundFile, Include, Ledger, Loaded, MAX_BYTES, MAX_INCLUDES},
     policy::Timestamp,
-    source::{Bundle, File, Place, RootState, scan},
+    source::{Bundle, Exposure, File, Place, RootState, scan},
 };
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::SystemTime};
 
@@ -12,10 +12,10 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::SystemTime};
 pub fn read(paths: &[PathBuf]) -> Loaded {
     let mut ledger = Ledger::default();
     let named = || paths.iter().cloned().map(Place::Path);
-    ledger.read(&found(&scan(&named().collect::<Vec<_>>(), MAX_BYTES), paths.len()));
+    ledger.read(&found(&scan(&named().collect::<Vec<_>>(), MAX_BYTES), paths.len(), false));
     follow_includes(&mut ledger, |included| {
         let places = named().chain(patterns(included).map(Place::Pattern));
-        found(&scan(&places.collect::<Vec<_>>(), MAX_BYTES), paths.len())
+        found(&scan(&places.collect::<Vec<_>>(), MAX_BYTES), paths.len(), false)
     });
     ledger.settle(Timestamp::of(SystemTime::now()))
 }
@@ -41,12 +41,12 @@ pub(super) fn patterns(includes: &BTreeSet<Include>) -> impl Iterator<Item = Pat
 }
 
 /// The disk's terms in the ledger's terms. The first `named` paths are the operator's.
-pub(super) fn found(bundle: &Bundle, named: usize) -> Vec<Found> {
+pub(super) fn found(bundle: &Bundle, named: usize, accept_exposed: bool) -> Vec<Found> {
     let file = |file: &File| FoundFile {
         path: printable(&file.path.to_string_lossy()),
         label: printable(&file.label),
         content: file.content.clone().map_err(|error| error.to_string()),
-        exposed: file.exposed,
+        exposed: file.exposed.as_ref().filter(|_| !accept_exposed).map(exposed),
     };
     let roots = bundle.roots.iter().enumerate().map(|(index, root)| Found {
         path: printable(&root.path.to_string_lossy()),
@@ -57,6 +57,35 @@ pub(super) fn found(bundle: &Bundle, named: usize) -> Vec<Found> {
         },
     });
     roots.collect()
+}
+
+/// Who can change a file, in words.
+fn exposed(exposure: &Exposure) -> Exposed {
+    let (message, help) = match exposure {
+        Exposure::Everybody => {
+            ("everybody on the machine may write the file".to_owned(), "take that away: chmod o-w")
+        }
+        Exposure::Directory(path) => (
+            format!(
+                "everybody on the machine may replace the file: the directory {} is writable",
+                path.display()
+            ),
+            "take that away: chmod o-w, or set its sticky bit",
+        ),
+        Exposure::Group(group) => (
+            format!("the group {group} may write the file"),
+            "take that away: chmod g-w; or say --accept-exposed-files",
+        ),
+        Exposure::Owner(user) => (
+            format!("the file belongs to user {user}, who is neither root nor the one that exeat runs as"),
+            "give it to root; or, if that user is trusted with the policy, say --accept-exposed-files",
+        ),
+        Exposure::Elsewhere(path) => (
+            format!("the file is a link that leaves its directory, to {}", path.display()),
+            "name that file itself; or say --accept-exposed-files",
+        ),
+    };
+    Exposed { message: printable(&message).to_string(), help: help.to_owned() }
 }
 
 /// A file's name must not break a log line or steer a terminal.

@@ -2,7 +2,7 @@
 
 use crate::{
     ads::{Assignment, Groups, Node, Peer},
-    envoy::{MINIMUM_VERSION, REQUIRED_EXTENSIONS},
+    envoy::{MINIMUM_VERSION, REQUIRED_EXTENSIONS, REVOCATION},
     policy::{Policy, PolicySet, Selector, Who},
     snapshot::{ResourceKind, Stores},
 };
@@ -147,6 +147,12 @@ fn admit(node: &Node) -> Result<(), String> {
         }
         _ => {}
     }
+    if node.user_agent.eq_ignore_ascii_case("envoy") && !node.abilities.iter().any(|one| one == REVOCATION) {
+        return Err(format!(
+            "its bootstrap does not say `{REVOCATION}`, so that tunnels could not be checked or would outlive what allows \
+             them: print it anew with `exeat bootstrap`, and start Envoy with the flags that it names"
+        ));
+    }
     let lacking = node.lacks(&REQUIRED_EXTENSIONS);
     if lacking.is_empty() {
         return Ok(());
@@ -171,9 +177,12 @@ mod tests {
             id: "n".into(),
             user_agent: "envoy".into(),
             version: Some(UserAgentVersion { major: 1, minor, patch: 0 }),
+            abilities: vec![REVOCATION.to_owned()],
             ..Default::default()
         };
         assert!(admit(&envoy(40)).is_ok());
+        let foreign = Node { abilities: Vec::new(), ..envoy(40) };
+        assert!(admit(&foreign).unwrap_err().contains("exeat bootstrap"));
         assert!(admit(&envoy(39)).unwrap_err().contains("use Envoy 1.40 or later"));
         assert!(admit(&Node { id: "n".into(), ..Default::default() }).is_ok());
     }

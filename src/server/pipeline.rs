@@ -36,6 +36,8 @@ pub(super) struct Pipeline {
     watcher: Watcher,
     /// How many paths the operator named.
     named: usize,
+    /// Whether it is known that others can change the files.
+    accept_exposed: bool,
     core: Core,
 }
 
@@ -74,6 +76,7 @@ impl Pipeline {
         Ok(Self {
             watcher: Watcher::new(config.allowlists.clone(), MAX_BYTES),
             named: config.allowlists.len(),
+            accept_exposed: config.accept_exposed_files,
             core: Core {
                 ledger: Ledger::restoring(saved),
                 state_dir,
@@ -124,12 +127,12 @@ impl Pipeline {
 
     /// Reads what is on disk, with everything that it includes, and puts it in force.
     fn apply(&mut self, noticed: Instant) {
-        let named = self.named;
-        self.core.ledger.read(&found(self.watcher.current(), named));
+        let (named, accept) = (self.named, self.accept_exposed);
+        self.core.ledger.read(&found(self.watcher.current(), named, accept));
         let watcher = &mut self.watcher;
         follow_includes(&mut self.core.ledger, |included| {
             watcher.include(patterns(included));
-            found(watcher.current(), named)
+            found(watcher.current(), named, accept)
         });
         self.core.apply(noticed);
     }

@@ -6,11 +6,13 @@
 //! truth; a tick looks even without a hint, because some edits cause no event (overlay file systems, bind-mounted
 //! files, a swapped symlink above the watched directory).
 
+mod exposure;
 mod hints;
 mod rescan;
 mod scan;
 mod watch;
 
+pub use exposure::Exposure;
 pub use rescan::Rescan;
 pub use scan::{Bundle, File, Place, Root, RootState, Unreadable, scan};
 pub use watch::{Change, Watcher};

@@ -1,6 +1,6 @@
 //! One look at the disk.
 
-use super::EXTENSIONS;
+use super::{EXTENSIONS, Exposure};
 use bytes::Bytes;
 use rustix::fs::OFlags;
 use std::{
@@ -56,8 +56,8 @@ pub struct File {
     pub label: Arc<str>,
     /// What it holds.
     pub content: Result<Bytes, Unreadable>,
-    /// Whether everybody on the machine may write it.
-    pub exposed: bool,
+    /// Who else can change it.
+    pub exposed: Option<Exposure>,
 }
 
 /// Why something could not be read.
@@ -193,14 +193,14 @@ pub(super) fn is_allowlist_name(path: &Path) -> bool {
 fn read_file(path: PathBuf, max_bytes: usize) -> File {
     let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let (content, exposed) = match read(&path, max_bytes) {
-        Ok((content, mode)) => (Ok(content), mode & 0o002 != 0),
-        Err(why) => (Err(why), false),
+        Ok((content, metadata)) => (Ok(content), Exposure::of(&path, &metadata)),
+        Err(why) => (Err(why), None),
     };
     File { label: label.into(), content, exposed, path }
 }
 
-/// The content of a file, and its mode.
-fn read(path: &Path, max_bytes: usize) -> Result<(Bytes, u32), Unreadable> {
+/// The content of a file, and what else there is to know of it.
+fn read(path: &Path, max_bytes: usize) -> Result<(Bytes, fs::Metadata), Unreadable> {
     // Opening a pipe must not wait for its writer, and what was opened is what is judged.
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
@@ -214,12 +214,7 @@ fn read(path: &Path, max_bytes: usize) -> Result<(Bytes, u32), Unreadable> {
     let mut content = Vec::new();
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit).read_to_end(&mut content)?;
-    Ok((content.into(), mode(&metadata)))
-}
-
-#[cfg(unix)]
-fn mode(metadata: &fs::Metadata) -> u32 {
-    std::os::unix::fs::MetadataExt::mode(metadata)
+    Ok((content.into(), metadata))
 }
 
 #[cfg(unix)]

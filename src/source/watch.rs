@@ -297,7 +297,7 @@ fn keep_content(file: &mut File, known: &[File]) -> bool {
     let old = known.iter().find(|old| old.path == file.path);
     old.inspect(|old| {
         file.content.clone_from(&old.content);
-        file.exposed = old.exposed;
+        file.exposed.clone_from(&old.exposed);
     })
     .is_some()
 }

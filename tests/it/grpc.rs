@@ -12,9 +12,10 @@ use envoy_types::pb::envoy::{
     },
     r#type::v3::SemanticVersion,
 };
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use exeat::{
     admin::proto::{StatusRequest, admin_client::AdminClient},
-    envoy::REQUIRED_EXTENSIONS,
+    envoy::{REQUIRED_EXTENSIONS, REVOCATION},
     snapshot::ResourceKind,
 };
 use prost::Message;
@@ -139,28 +140,42 @@ async fn requests_that_cannot_be_served_are_refused() {
         type_urls: types.iter().map(|name| (*name).to_owned()).collect(),
         ..Default::default()
     };
+    // A bootstrap of somebody else's.
+    let foreign = Node {
+        user_agent_name: "envoy".to_owned(),
+        user_agent_version_type: Some(UserAgentVersionType::UserAgentBuildVersion(new.clone())),
+        ..node("foreign").unwrap()
+    };
+    let (code, words) = sotw_error(&server, DiscoveryRequest { node: Some(foreign), ..rds("") }).await;
+    assert_eq!(code, Code::FailedPrecondition);
+    assert!(words.contains("print it anew with `exeat bootstrap`"), "{words}");
+    let yes = Value { kind: Some(Kind::BoolValue(true)) };
+    let own = Struct { fields: [(REVOCATION.to_owned(), yes)].into() };
+    let own = Value { kind: Some(Kind::StructValue(own)) };
+    let metadata = Some(Struct { fields: [("exeat".to_owned(), own)].into() });
     let without = |missing: &str| {
         let types: Vec<&str> = REQUIRED_EXTENSIONS.into_iter().filter(|name| *name != missing).collect();
         Node {
             user_agent_name: "envoy".to_owned(),
             user_agent_version_type: Some(UserAgentVersionType::UserAgentBuildVersion(new.clone())),
+            metadata: metadata.clone(),
             extensions: vec![has(&["other"]), has(&types)],
             ..node("poor").unwrap()
         }
     };
     for _ in 0..2 {
-        let poor = Some(without(REQUIRED_EXTENSIONS[5]));
+        let poor = Some(without("envoy.extensions.filters.http.rbac.v3.RBAC"));
         let (code, words) = sotw_error(&server, DiscoveryRequest { node: poor, ..rds("") }).await;
         assert_eq!(code, Code::FailedPrecondition);
         assert!(words.contains("built without envoy.extensions.filters.http.rbac.v3.RBAC"), "{words}");
     }
     let refused = &server.status()["refused"];
     assert_eq!(
-        (&refused[0]["node_id"], &refused[1]["node_id"]),
-        (&"old".into(), &"poor".into()),
+        [&refused[0]["node_id"], &refused[1]["node_id"], &refused[2]["node_id"]],
+        ["old", "foreign", "poor"],
         "{refused}"
     );
-    assert_eq!(refused[1]["times"], 2);
+    assert_eq!(refused[2]["times"], 2);
     // The server lives on.
     assert_eq!(server.ask("/readyz").0, 200);
 }

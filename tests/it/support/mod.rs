@@ -54,7 +54,8 @@ impl Stack {
         Self::on(Block::claim(), allowlist, flags, bootstrap)
     }
 
-    fn on(block: Block, allowlist: &str, flags: &[&str], bootstrap: impl Fn(String) -> String) -> Self {
+    /// The same at addresses that are claimed already.
+    pub fn on(block: Block, allowlist: &str, flags: &[&str], bootstrap: impl Fn(String) -> String) -> Self {
         let upstream = Upstream::start(block.host(2));
         let dns = Dns::start(block.host(3), block.host(2));
         let range = format!("{}/32", block.host(2));
