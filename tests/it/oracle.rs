@@ -3,24 +3,28 @@
 //! `ORACLE_ROUNDS=1000` compares for longer, `ORACLE_SEED=8` other cases; a failure prints the allowlist.
 
 use crate::support::{
-    Reply, Stack,
-    allowlists::{allowlist, asked, policy},
-    deny_reason, request,
+    Connection, Reply, Stack, Upstream,
+    allowlists::{allowlist, asked, names, policy},
+    deny_reason, wait_until,
 };
 use exeat::{
     envoy::{Profile, Resource, compile},
-    policy::{AnyRule, Request, Verdict, Via},
+    policy::{AnyRule, DenyReason, Opening, Request, Verdict, Via, literal},
 };
 use proptest::{
+    prelude::Just,
+    prop_oneof,
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use std::collections::BTreeMap;
 
 const ROUNDS: usize = 60;
 const REQUESTS: usize = 50;
+/// The ports of `allowlists` on which somebody answers.
+const SERVED: [u16; 2] = [8443, 9000];
 
 /// What Envoy answered, in the words of a verdict: reason and rule, or nothing where it let the request through.
-/// No such name exists, so letting through shows as a failed resolution.
 fn answer(reply: &Reply) -> Option<(String, Option<String>)> {
     match deny_reason(reply) {
         Some(reason) => {
@@ -29,7 +33,7 @@ fn answer(reply: &Reply) -> Option<(String, Option<String>)> {
             Some((reason.to_owned(), rule))
         }
         None => {
-            // A tunnel to an address that is listed is open before it leads anywhere.
+            // Nobody answers on ports 80 and 443, and at the addresses.
             assert!([200, 503].contains(&reply.code), "{reply:?}");
             None
         }
@@ -40,16 +44,57 @@ fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
+/// What a tunnel begins with: mostly TLS for its host, else something near it.
+fn opening(host: &str) -> impl Strategy<Value = Opening> {
+    let host = host.to_ascii_lowercase().trim_end_matches('.').to_owned();
+    let below = format!("x.{host}");
+    let above = host.split_once('.').map_or_else(|| host.clone(), |(_, above)| above.to_owned());
+    prop_oneof![
+        5 => Just(Opening::Tls(Some(host.clone()))),
+        1 => Just(Opening::Tls(Some(host.to_ascii_uppercase()))),
+        1 => Just(Opening::Tls(Some(below))),
+        1 => Just(Opening::Tls(Some(above))),
+        1 => Just(Opening::Tls(Some("evil.test".to_owned()))),
+        1 => Just(Opening::Tls(None)),
+        2 => Just(Opening::Other),
+    ]
+}
+
+/// Whether what comes through an open tunnel gets to the other end.
+fn gets_through(inside: Connection, opening: &Opening) -> bool {
+    let mut inside = match opening {
+        Opening::Tls(name) => match inside.tls(name.as_deref()) {
+            Ok(inside) => inside,
+            Err(_) => return false,
+        },
+        Opening::Other => inside,
+    };
+    inside.try_send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").is_ok() && inside.try_reply().is_some()
+}
+
+/// Every name leads to somebody who answers on the ports that need no privileges.
+fn stack() -> (Stack, Vec<Upstream>) {
+    let stack = Stack::start("allow: []\n");
+    let address = stack.block.host(2);
+    let upstreams = SERVED.map(|port| Upstream::start_at((address, port).into()));
+    for name in names() {
+        stack.dns.set(&name, &[&address.to_string()]);
+    }
+    (stack, upstreams.into())
+}
+
 #[test]
 #[expect(clippy::print_stdout, reason = "how much was compared is a result")]
 fn envoy_decides_as_the_reference_does() {
-    let stack = Stack::start("allow: []\n");
-    let seed = [u8::try_from(number("ORACLE_SEED", 7)).unwrap(); 32];
-    let mut runner =
-        TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let (mut passed, mut reported, mut denied) = (0, 0, 0);
+    let (stack, _upstreams) = stack();
+    let seed = number("ORACLE_SEED", 7);
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        TestRng::from_seed(RngAlgorithm::ChaCha, &[u8::try_from(seed).unwrap(); 32]),
+    );
+    let (mut passed, mut reported, mut denied, mut inside) = (0, 0, 0, BTreeMap::new());
     let mut previous: Option<Vec<Resource>> = Some(compile(&policy("allow: []\n"), &Profile::default()));
-    for _ in 0..number("ORACLE_ROUNDS", ROUNDS) {
+    for round in 0..number("ORACLE_ROUNDS", ROUNDS) {
         let text = allowlist().new_tree(&mut runner).unwrap().current();
         let policy = policy(&text);
         // Other words for the same table cannot be told from an edit that is on its way.
@@ -58,43 +103,70 @@ fn envoy_decides_as_the_reference_does() {
             stack.edit(&text);
         }
         for _ in 0..REQUESTS {
-            let (authority, asked) = asked().new_tree(&mut runner).unwrap().current();
+            let (authority, mut asked) = asked().new_tree(&mut runner).unwrap().current();
+            let served = SERVED.contains(&asked.port.number()) && literal(&asked.host).is_none();
+            if asked.via == Via::Tunnel && served {
+                asked.opening = opening(&asked.host).new_tree(&mut runner).unwrap().current();
+            }
             let bytes = match asked.via {
                 Via::Tunnel => format!("CONNECT {authority} HTTP/1.1\r\n\r\n"),
                 Via::PlainHttp => {
                     let Request { method, path, .. } = &asked;
-                    format!("{method} http://{authority}{path} HTTP/1.1\r\nhost: {authority}\r\n\r\n")
+                    format!(
+                        "{method} http://{authority}{path} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: 0\r\n\r\n"
+                    )
                 }
             };
-            let seen = answer(&request(stack.proxy(), bytes));
-            let expected = match policy.decide(&asked) {
+            let mut connection = Connection::open(stack.proxy());
+            connection.send(bytes);
+            let seen = answer(&connection.reply());
+            let case = || format!("seed {seed}, round {round}: {authority} {asked:?} with\n{text}");
+            let (expected, rule) = match policy.decide(&asked) {
                 Verdict::Allow(_) => {
                     passed += 1;
-                    None
+                    (None, None)
                 }
                 Verdict::WouldDeny { .. } => {
                     reported += 1;
-                    None
+                    (None, None)
                 }
                 Verdict::Deny { reason, rule } => {
                     denied += 1;
-                    Some((
-                        reason.as_str().to_owned(),
-                        rule.map(|rule: AnyRule<'_>| rule.origin().to_string()),
-                    ))
+                    (Some(reason), rule.map(|rule: AnyRule<'_>| rule.origin().to_string()))
                 }
             };
+            // What a tunnel carries is looked at when it is open.
+            let late = |reason: DenyReason| {
+                asked.via == Via::Tunnel && matches!(reason, DenyReason::SniMismatch | DenyReason::NotTls)
+            };
+            if let Some(reason) = expected.filter(|reason| late(*reason)) {
+                assert_eq!(seen, None, "{}", case());
+                assert!(!gets_through(connection, &asked.opening), "{}", case());
+                *inside.entry(reason.as_str()).or_insert(0) += 1;
+                continue;
+            }
+            if expected.is_none() && asked.via == Via::Tunnel && served {
+                assert!(gets_through(connection, &asked.opening), "{}", case());
+            }
             // Envoy names all rules that make up its answer, the closest first.
             let seen = seen.map(|(reason, rule)| {
                 (reason, rule.map(|rule| rule.split(", ").next().unwrap_or_default().to_owned()))
             });
-            assert_eq!(seen, expected, "{authority} {asked:?} with\n{text}");
+            assert_eq!(seen, expected.map(|reason| (reason.as_str().to_owned(), rule)), "{}", case());
         }
         previous = Some(table);
     }
     println!(
-        "compared {} requests: {passed} passed, {reported} reported, {denied} denied",
+        "compared {} requests: {passed} passed, {reported} reported, {denied} denied, of them inside tunnels: {inside:?}",
         passed + reported + denied
     );
     assert!(passed > 100 && reported > 50, "the requests must meet the entries: {passed}, {reported}");
+    for (reason, count) in inside {
+        wait_until(&format!("the log has {count} times {reason}"), || {
+            let lines = stack.sidecar.logged();
+            let of_tunnels =
+                lines.iter().filter(|line| line["reason"] == reason && line["method"] == "CONNECT");
+            of_tunnels.count() >= count
+        });
+    }
 }

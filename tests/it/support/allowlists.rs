@@ -9,7 +9,6 @@ use proptest::prelude::*;
 /// Few names and ports, so that entries and requests meet.
 const BASES: [&str; 4] = ["nxa.test", "b.nxa.test", "c.b.nxa.test", "nxd.test"];
 const ADDRESSES: [&str; 2] = ["127.0.0.9", "[::1]"];
-/// Nobody listens on those that are not 80 and 443, nor, at these addresses, on those.
 const PORTS: [&str; 4] = ["80", "443", "8443", "9000"];
 const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
 const PATHS: [&str; 5] = ["/", "/v1", "/v1/x", "/v1/x/y", "/v2"];
@@ -23,10 +22,11 @@ fn host() -> impl Strategy<Value = String> {
 
 /// An entry that allows: plain, or with keys.
 pub fn entry() -> impl Strategy<Value = String> {
-    let plain = (host(), prop::option::of(pick(&PORTS))).prop_map(|(host, port)| match port {
-        Some(port) => format!("\"{host}:{port}\""),
-        None => format!("\"{host}\""),
-    });
+    let plain = (host(), prop::option::weighted(0.7, pick(&["80", "443", "8443", "8443", "9000", "9000"])))
+        .prop_map(|(host, port)| match port {
+            Some(port) => format!("\"{host}:{port}\""),
+            None => format!("\"{host}\""),
+        });
     let http = (
         host(),
         pick(&["80", "8443"]),
@@ -44,9 +44,13 @@ pub fn entry() -> impl Strategy<Value = String> {
     let report = (host(), pick(&PORTS)).prop_map(|(host, port)| {
         format!("{{host: \"{host}\", ports: [{port}], mode: report, max_tunnel: 1h}}")
     });
+    let originate = (host(), prop::option::of(pick(&METHODS))).prop_map(|(host, method)| {
+        let methods = method.map(|method| format!(", methods: [{method}]")).unwrap_or_default();
+        format!("{{host: \"{host}\", tls: originate{methods}}}")
+    });
     let private = (pick(&ADDRESSES), pick(&PORTS))
         .prop_map(|(host, port)| format!("{{host: \"{host}\", ports: [{port}], private: true}}"));
-    prop_oneof![4 => plain, 2 => http, 1 => tunnel, 1 => report, 1 => private]
+    prop_oneof![8 => plain, 4 => http, 3 => tunnel, 2 => report, 2 => private, 1 => originate]
 }
 
 pub fn denial() -> impl Strategy<Value = String> {
@@ -60,9 +64,9 @@ pub fn denial() -> impl Strategy<Value = String> {
 }
 
 pub fn allowlist() -> impl Strategy<Value = String> {
-    let allow = prop::collection::btree_set(entry(), 0..6);
+    let allow = prop::collection::btree_set(entry(), 0..9);
     let deny = prop::collection::btree_set(denial(), 0..3);
-    let report = prop::bool::weighted(0.2);
+    let report = prop::bool::weighted(0.15);
     (allow, deny, report).prop_map(|(allow, deny, report)| {
         let list = |name: &str, entries: std::collections::BTreeSet<String>| {
             if entries.is_empty() {
@@ -76,12 +80,21 @@ pub fn allowlist() -> impl Strategy<Value = String> {
     })
 }
 
+const PREFIXES: [&str; 5] = ["", "x.", "X.y.", "b.", "not"];
+
+/// Every name that can be asked for, in lower case.
+pub fn names() -> impl Iterator<Item = String> {
+    let all = PREFIXES.iter().flat_map(|prefix| BASES.iter().map(move |base| format!("{prefix}{base}")));
+    all.map(|name| name.to_ascii_lowercase())
+}
+
 /// A request, with the authority as it is written.
 pub fn asked() -> impl Strategy<Value = (String, Request)> {
-    let name = (pick(&["", "x.", "X.y.", "b.", "not"]), pick(&BASES), prop::bool::weighted(0.2))
+    let prefix = prop_oneof![3 => Just(""), 2 => pick(&PREFIXES)];
+    let name = (prefix, pick(&BASES), prop::bool::weighted(0.2))
         .prop_map(|(prefix, base, dot)| format!("{prefix}{base}{}", if dot { "." } else { "" }));
     let host = prop_oneof![5 => name, 1 => pick(&ADDRESSES).prop_map(str::to_owned)];
-    let port = prop::option::weighted(0.8, pick(&PORTS));
+    let port = prop::option::weighted(0.9, pick(&["80", "443", "8443", "8443", "9000", "9000"]));
     (host, port, prop::bool::ANY, pick(&METHODS), pick(&PATHS)).prop_map(
         |(host, port, tunnel, method, path)| {
             let read = |port: &str| Port::parse(port).unwrap();
