@@ -60,7 +60,8 @@ impl StatusSource {
         proto::StatusResponse {
             exeat_version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: !published.is_empty(),
-            version: self.stores.version().as_deref().unwrap_or_default().to_owned(),
+            // Of the same look: else an edit in between would seem to be live at once.
+            version: Stores::version_of(&published).as_deref().unwrap_or_default().to_owned(),
             entries: u32::try_from(files.entries).unwrap_or(u32::MAX),
             files: files.files.iter().map(file).collect(),
             refused: self.fleet.refusals().into_iter().map(refusal).collect(),

@@ -45,7 +45,12 @@ impl Stores {
     /// A hash over everything that is in force: of the one group, or of all.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
-        let all = self.all();
+        Self::version_of(&self.all())
+    }
+
+    /// The same of what was in force at one look.
+    #[must_use]
+    pub fn version_of(all: &BTreeMap<Arc<str>, Published>) -> Option<Version> {
         let mut versions = all.values().map(|published| published.snapshot.version());
         match all.len() {
             0 => None,
