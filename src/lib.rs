@@ -39,9 +39,11 @@
 //! * **A bad edit changes nothing.** [`allowlist::Ledger`] keeps each file's last good content; at the start there is no
 //!   policy and no snapshot until every file is good, and clients are answered UNAVAILABLE, because an empty set would
 //!   delete everything they have.
-//! * **An edit changes one resource** (and the clusters of private targets, where it adds or removes one). The listener and
-//!   the forwarding cluster depend on flags only; the route table is the policy. Envoy swaps a route table without touching a
-//!   connection.
+//! * **An edit changes the route table, and the chains of what comes or goes.** The egress listener and the forwarding clusters
+//!   depend on flags only. Envoy swaps a route table without touching a connection.
+//! * **What passes hangs on a chain of its own entry** (`envoy::chains`), named by what the entry means: a chain that is taken
+//!   away or renamed ends its connections, and nothing else does. What is decided before that, by name, and after it, by the
+//!   bytes of a tunnel, [`policy::Policy::decide`] says alike.
 //! * **Order and place carry no meaning.** Rules add up, deny rules win over all of them; what is decided for a host is put
 //!   together from every rule that covers it, in [`policy::Policy::decide`] and in `envoy::domain` alike.
 //! * **A group of sidecars has one policy, one store and one version.** A sidecar is the agent that names it most closely,
@@ -52,8 +54,9 @@
 //!   sidecar that comes back is sent nothing it has.
 //! * **Nothing queues.** A response is computed when the one before it is with HTTP/2; the newest snapshot wins; resource
 //!   bytes, and what differs between two snapshots, are shared by all streams.
-//! * **Nothing that is allowed is dropped, nothing that is taken away waits.** Clusters go before the routes that lead to
-//!   them and leave after them; an edit that takes something away passes everything that waits ([`ads`] says how).
+//! * **Nothing that is allowed is dropped, nothing that is taken away waits.** Clusters and chains go before the routes that lead
+//!   to them and leave after them; an edit that takes something away passes everything that waits ([`ads`] says how), and
+//!   what it adds besides follows as an edit of its own.
 //! * **A rejection is never "nothing changed".** What a sidecar may have taken of a rejected response is remembered beyond
 //!   its stream and sent again with the next change.
 //! * **Nobody is let in by chance.** Sockets that other machines reach need client certificates or plain words; who is at
