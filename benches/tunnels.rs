@@ -49,9 +49,16 @@ fn dns() -> SocketAddr {
     thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut query) {
-            let is_a = query[length - 4..length - 2] == [0, 1];
-            let mut reply = query[..length].to_vec();
+            let mut end = 12;
+            while end < length && query[end] != 0 {
+                end += usize::from(query[end]) + 1;
+            }
+            // The root's label, type and class.
+            end += 5;
+            let is_a = query[end - 4..end - 2] == [0, 1];
+            let mut reply = query[..end].to_vec();
             reply[2..4].copy_from_slice(&[0x85, 0x80]);
+            reply[8..12].fill(0);
             reply[7] = u8::from(is_a);
             if is_a {
                 reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);

@@ -40,7 +40,7 @@
 //!   policy and no snapshot until every file is good, and clients are answered UNAVAILABLE, because an empty set would
 //!   delete everything they have.
 //! * **An edit changes the route table, and the chains of what comes or goes.** The egress listener and the forwarding clusters
-//!   depend on flags only. Envoy swaps a route table without touching a connection.
+//!   depend on flags only (and on an agent's `max_connections`). Envoy swaps a route table without touching a connection.
 //! * **What passes hangs on a chain of its own entry** (`envoy::chains`), named by what the entry means: a chain that is taken
 //!   away or renamed ends its connections, and nothing else does. What is decided before that, by name, and after it, by the
 //!   bytes of a tunnel, [`policy::Policy::decide`] says alike.

@@ -52,7 +52,7 @@ pub fn explain(
         rule: rule.map(|rule| line(rule, String::new())),
         covered_by: covering.into_iter().map(|rule| line(rule, String::new())).collect(),
         near,
-        add: reason.and_then(|reason| addition(reason, request)).unwrap_or_default(),
+        add: reason.and_then(|reason| addition(reason, request, rule)).unwrap_or_default(),
     })
 }
 
@@ -89,7 +89,8 @@ fn miss<'a>(near: NearMiss<'a>, request: &Request) -> (&'a crate::policy::Rule, 
 }
 
 /// What to write. Nothing where another entry would not help.
-fn addition(reason: DenyReason, request: &Request) -> Option<String> {
+fn addition(reason: DenyReason, request: &Request, by: Option<AnyRule<'_>>) -> Option<String> {
+    let originates = matches!(by, Some(AnyRule::Allow(rule)) if matches!(rule.grant.traffic, crate::policy::Traffic::Originate(_)));
     let Request { host, port, via, method, path, opening: _ } = request;
     let guarded = literal(host).is_some_and(|address| AddressGuard::default().refuses(address));
     let private = !host.contains('.') || guarded;
@@ -100,6 +101,10 @@ fn addition(reason: DenyReason, request: &Request) -> Option<String> {
         }
         DenyReason::NotListed if [Port::HTTP, Port::HTTPS].contains(port) => Some(host.clone()),
         DenyReason::NotListed | DenyReason::PortNotListed => Some(format!("{host}:{port}")),
+        DenyReason::MethodNotAllowed | DenyReason::PathNotAllowed if *via == Via::PlainHttp && originates => {
+            let ports = if *port == Port::HTTP { String::new() } else { format!(", ports: [{port}]") };
+            Some(format!("{{host: {host}, tls: originate{ports}, methods: [{method}], paths: [{path}]}}"))
+        }
         DenyReason::MethodNotAllowed | DenyReason::PathNotAllowed if *via == Via::PlainHttp => Some(format!(
             "{{host: {host}, ports: [{port}], protocol: http, methods: [{method}], paths: [{path}]}}"
         )),

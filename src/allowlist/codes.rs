@@ -224,7 +224,7 @@ const EXPLANATIONS: [Explanation; 99] = [
     ),
     (
         "limits",
-        "`limits` bounds what an entry lets through: `connections` at a time, `requests_per_minute`, `upload` in bytes \
+        "`limits` bounds what an entry lets through: `connections` (tunnels) at a time, `requests_per_minute`, `upload` in bytes \
          of one tunnel or request, and `idle`, how long a tunnel may be without a byte.",
     ),
     (
@@ -330,7 +330,8 @@ const EXPLANATIONS: [Explanation; 99] = [
     (
         "tls-originate",
         "With `tls: originate` clients ask for http://HOST/, so that methods and paths can be compared, and Envoy goes on \
-         with TLS, checking the host's certificate. It needs a host name, and goes to port 443 unless `ports` names another.",
+         with TLS, checking the host's certificate. It needs a host name. What is asked of port 80 goes to port 443; where `ports` \
+         names others, clients ask for those.",
     ),
     (
         "too-many-entries",

@@ -61,7 +61,7 @@ pub(super) fn combine(files: &[&Resolved]) -> PolicySet {
         let mode = agent.mode.unwrap_or(mode);
         let mut all: Vec<Arc<Rule>> = unplaced(&agent.rules.allow).collect();
         let mut denied: Vec<Arc<DenyRule>> = unplaced(&agent.rules.deny).collect();
-        let own = Policy::with(all.clone(), denied.clone(), mode);
+        let own = Policy::with(all.clone(), denied.clone(), mode).for_connections(agent.max_connections);
         if agent.inherit {
             all.extend(allow.iter().cloned());
         }

@@ -117,6 +117,13 @@ impl Spec {
                 "take 443 out of `ports`, or take `protocol: http` out",
             ));
         }
+        if options.limits.connections.is_some() && !ports.iter().any(|port| traffic.tunnels(port)) {
+            return Err(problem(
+                "limits",
+                "`connections` limits tunnels, and this entry allows none",
+                "write `requests_per_minute`, or take it out",
+            ));
+        }
         let mut note = options.note.clone();
         if let Some(owner) =
             defaults.owner.clone().filter(|_| note.as_ref().is_none_or(|n| n.owner.is_none()))

@@ -159,14 +159,14 @@ impl Reader<'_> {
         let count = written.parse().ok().filter(|count| *count > 0);
         if count.is_none() {
             let text = format!("found `{written}` for `{key}`");
-            self.refuse("limits", &node.span, text, "write a number, such as 20");
+            self.refuse("limits", &node.span, text, "write a whole number from 1, such as 20");
         }
         count
     }
 
     pub(super) fn limits(&mut self, node: &Node) -> Limits {
         let mut limits = Limits::default();
-        let pairs = self.map(node, "limits").unwrap_or_default();
+        let Some(pairs) = self.map(node, "limits") else { return limits };
         if pairs.is_empty() {
             self.refuse("limits", &node.span, "`limits` is empty", "name some, or take `limits` out");
         }

@@ -2,7 +2,7 @@
 
 use super::{ProfileArgs, ServeArgs, address, seconds};
 use crate::policy::Question;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum, builder::FalseyValueParser};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Flags of `check`.
@@ -20,6 +20,9 @@ pub struct CheckArgs {
     /// Let warnings fail as well.
     #[arg(long)]
     pub strict: bool,
+    /// Do not warn of files that others can change, as `serve --accept-exposed-files`.
+    #[arg(long, env = "EXEAT_ACCEPT_EXPOSED_FILES", value_parser = FalseyValueParser::new())]
+    pub accept_exposed_files: bool,
     /// Load what the files become into this Envoy as well (`--mode validate`): it starts nothing.
     #[arg(long, value_name = "PATH")]
     pub envoy: Option<PathBuf>,

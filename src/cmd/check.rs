@@ -29,7 +29,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         println!("{code}: {text}");
         return Ok(ExitCode::SUCCESS);
     }
-    let loaded = server::read(&args.paths);
+    let loaded = server::read(&args.paths, args.accept_exposed_files);
     let entries = loaded.policies.as_ref().map(PolicySet::entries);
     let mut report = Report::new(&loaded.files, entries);
     if let (Some(envoy), Some(policies)) = (&args.envoy, &loaded.policies) {

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, ti
 pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     let now = Timestamp::of(SystemTime::now());
     let read = |path: &PathBuf| {
-        let loaded = server::read(std::slice::from_ref(path));
+        let loaded = server::read(std::slice::from_ref(path), true);
         if loaded.policies.is_none() {
             let errors = loaded.files.iter().flat_map(|file| &file.diagnostics);
             let first = errors

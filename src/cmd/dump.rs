@@ -25,7 +25,7 @@ pub(super) fn dump(args: &DumpArgs) -> anyhow::Result<ExitCode> {
             resources.map(|one| (one.r#type, one.type_url, one.value)).collect()
         }
         None => {
-            let Some(policies) = server::read(&args.of.allowlists).policies else {
+            let Some(policies) = server::read(&args.of.allowlists, true).policies else {
                 eprintln!(
                     "exeat: a file is not valid, so there is nothing to print; exeat check says what is wrong"
                 );

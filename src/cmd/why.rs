@@ -30,7 +30,7 @@ pub(super) fn why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
                 .map_err(super::words)?
         }
         None => {
-            let loaded = server::read(&args.of.allowlists);
+            let loaded = server::read(&args.of.allowlists, true);
             let Some(policies) = loaded.policies else {
                 eprintln!("exeat: a file is not valid, so it cannot be said; exeat check says what is wrong");
                 return Ok(ExitCode::from(FAILED));

@@ -2,10 +2,9 @@
 //!
 //! Knows nothing of protobuf. `Policy::decide` says the same for one request.
 
-use super::chains::Inner;
+use super::chains::{Inner, widest};
 use crate::policy::{
-    DenyReason, DenyRule, Grant, Limits, Mode, Origin, Policy, Port, Requests, Rule, Target, Traffic,
-    by_preference,
+    DenyReason, DenyRule, Limits, Mode, Origin, Policy, Port, Requests, Rule, Target, Traffic, by_preference,
 };
 use ipnet::IpNet;
 use std::{sync::Arc, time::Duration};
@@ -47,10 +46,11 @@ pub(super) enum What {
 }
 
 /// A reason not to let something pass, in earnest or to be reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Refusal {
     pub(super) reason: DenyReason,
-    pub(super) mode: Mode,
+    /// In report mode, the key of the chain by which it passes all the same.
+    pub(super) report: Option<Arc<str>>,
 }
 
 /// What passes, and why the rest does not.
@@ -62,8 +62,8 @@ pub(super) struct Ways {
     pub(super) plain: Vec<(Requests, Way)>,
     /// What becomes of plain requests that none of these matches, some of them for a closer reason.
     pub(super) other_plain: Vec<(Requests, Refusal)>,
-    /// What becomes of the rest.
-    pub(super) mode: Mode,
+    /// As in [`Refusal`], for the rest.
+    pub(super) report: Option<Arc<str>>,
 }
 
 /// How something passes.
@@ -74,8 +74,8 @@ pub(super) struct Way {
     pub(super) inner: Inner,
     /// What its name may lead to.
     pub(super) reach: Reach,
-    /// The key of its chain there, where that is not the authority.
-    pub(super) key: Option<Arc<str>>,
+    /// How its chain there is found.
+    pub(super) key: Key,
     /// It would be denied in earnest.
     pub(super) reported: Option<DenyReason>,
     /// Tunnels to port 80 do not pass.
@@ -83,23 +83,32 @@ pub(super) struct Way {
     /// It goes to port 443 instead of 80.
     pub(super) to_443: bool,
     pub(super) limits: Limits,
+    /// Whose requests are counted: those of each host for themselves.
+    pub(super) counted: Option<String>,
 }
 
-const NO_LIMITS: Limits = Limits { connections: None, requests_per_minute: None, upload: None, idle: None };
+/// How a chain is found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// By the authority, with a mark behind it where the chain has one.
+    Authority(Option<Arc<str>>),
+    /// By this.
+    Own(Arc<str>),
+}
 
 impl Way {
-    /// What passes only because nothing is denied in earnest.
-    pub(super) const fn reported(reason: DenyReason, inner: Inner) -> Self {
-        let (max_tunnel, reach, key) = (None, Reach::Public, None);
+    /// What passes only because nothing is denied in earnest, by the chain of that key.
+    pub(super) fn reported(reason: DenyReason, inner: Inner, chain: Arc<str>) -> Self {
         Self {
-            max_tunnel,
+            max_tunnel: None,
             inner,
-            reach,
-            key,
+            reach: Reach::Public,
+            key: Key::Own(chain),
             reported: Some(reason),
             not_80: false,
             to_443: false,
-            limits: NO_LIMITS,
+            limits: Limits::default(),
+            counted: None,
         }
     }
 }
@@ -146,19 +155,19 @@ impl Answer {
         Self { rule: label.of(&rule.origin), what: What::Denied }
     }
 
-    pub(super) fn other_port(rule: &Rule, mode: Mode, label: Label) -> Self {
-        let refusal = Refusal { reason: DenyReason::PortNotListed, mode };
+    pub(super) fn other_port(rule: &Rule, report: Option<&Arc<str>>, label: Label) -> Self {
+        let refusal = Refusal { reason: DenyReason::PortNotListed, report: report.cloned() };
         Self { rule: label.of(&rule.origin), what: What::OtherPort(refusal) }
     }
 
-    /// From the rules that allow it, the closest first. Nothing if there is none. `key_of` gives the key of the chain of what
-    /// passes by a rule, beside the first one of its listener or wherever the authority is no key.
+    /// From the rules that allow it, the closest first. Nothing if there is none. `key_of` says how the chain of what passes by a
+    /// rule is found.
     pub(super) fn allowed(
         covering: &[&Rule],
         on_trial: Option<&DenyRule>,
-        port: Port,
-        (mode, label): (Mode, Label),
-        mut key_of: impl FnMut(&Rule, Inner, bool) -> Option<Arc<str>>,
+        (host, port): (&str, Port),
+        (report, label): (Option<&Arc<str>>, Label),
+        mut key_of: impl FnMut(&Rule, Inner) -> Key,
     ) -> Option<Self> {
         let closest = covering.first()?;
         let reason = |mode: Mode| match (on_trial, mode) {
@@ -168,15 +177,19 @@ impl Answer {
         };
         let ordered = by_preference(covering);
         let reach = Reach::of(covering.iter().copied());
-        let mut way = |rule: &Rule, inner: Inner, first: bool, same: &dyn Fn(&Grant) -> bool| Way {
-            max_tunnel: longest(rule, covering, same),
-            inner,
-            reach: if rule.grant.private.is_some() { reach.clone() } else { Reach::Public },
-            key: key_of(rule, inner, first),
-            reported: reason(rule.grant.mode),
-            not_80: inner == Inner::Tls && rule.grant.traffic == Traffic::Any,
-            to_443: inner == Inner::Originate && port == Port::HTTP,
-            limits: rule.grant.limits.clone(),
+        let mut way = |rule: &Rule, inner: Inner| {
+            let (max_tunnel, limits) = widest(rule, covering.iter().copied(), inner);
+            Way {
+                max_tunnel,
+                inner,
+                reach: if rule.grant.private.is_some() { reach.clone() } else { Reach::Public },
+                key: key_of(rule, inner),
+                reported: reason(rule.grant.mode),
+                not_80: inner == Inner::Tls && rule.grant.traffic == Traffic::Any,
+                to_443: inner == Inner::Originate && port == Port::HTTP,
+                counted: limits.requests_per_minute.map(|_| host.to_owned()),
+                limits,
+            }
         };
         let mut used: Vec<&Rule> = vec![closest];
         // What is only closed to tunnels on port 80 is so by a route, so that the answer is the same on each port.
@@ -187,12 +200,9 @@ impl Answer {
             Some(rule) => {
                 used.push(rule);
                 let inner = Inner::of_tunnels(&rule.grant.traffic);
-                let same = |other: &Grant| {
-                    other.traffic.tunnels(Port::HTTPS) && Inner::of_tunnels(&other.traffic) == inner
-                };
-                Ok(way(rule, inner, true, &same))
+                Ok(way(rule, inner))
             }
-            None => Err(Refusal { reason: DenyReason::MethodNotAllowed, mode }),
+            None => Err(Refusal { reason: DenyReason::MethodNotAllowed, report: report.cloned() }),
         };
         let mut plain: Vec<(Requests, Way)> = Vec::new();
         // Those to port 443 never pass, which a route before these says: so that the answer is the same on each port.
@@ -203,27 +213,16 @@ impl Answer {
             }
             used.push(rule);
             let inner = Inner::of_requests(&rule.grant.traffic);
-            let first = !plain.iter().any(|(_, way)| way.inner == inner);
-            let same = |other: &Grant| {
-                other.traffic.plain() == Some(requests) && Inner::of_requests(&other.traffic) == inner
-            };
-            plain.push((requests.clone(), way(rule, inner, first, &same)));
+            plain.push((requests.clone(), way(rule, inner)));
         }
-        let ways = Ways { tunnels, other_plain: other_plain(&plain, mode), plain, mode };
+        let other_plain = other_plain(&plain, report);
+        let ways = Ways { tunnels, other_plain, plain, report: report.cloned() };
         let rule = match on_trial {
             Some(deny) => label.of(&deny.origin),
             None => places(&used, label),
         };
         Some(Self { rule, what: What::Passes(ways) })
     }
-}
-
-/// Of several rules for the same target and traffic, the one that lets it live longest.
-fn longest(rule: &Rule, covering: &[&Rule], same: &dyn Fn(&Grant) -> bool) -> Option<Duration> {
-    let mut same = covering.iter().filter(|other| {
-        other.target == rule.target && other.grant.mode == rule.grant.mode && same(&other.grant)
-    });
-    same.try_fold(Duration::ZERO, |longest, rule| Some(longest.max(rule.grant.max_tunnel?)))
 }
 
 /// Each place once, in the order of use.
@@ -239,8 +238,8 @@ fn places(rules: &[&Rule], label: Label) -> String {
 }
 
 /// Why plain requests that are not let through are not.
-fn other_plain(plain: &[(Requests, Way)], mode: Mode) -> Vec<(Requests, Refusal)> {
-    let refusal = |reason| Refusal { reason, mode };
+fn other_plain(plain: &[(Requests, Way)], report: Option<&Arc<str>>) -> Vec<(Requests, Refusal)> {
+    let refusal = |reason| Refusal { reason, report: report.cloned() };
     if plain.is_empty() {
         return vec![(Requests::default(), refusal(DenyReason::NotTls))];
     }

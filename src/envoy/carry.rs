@@ -8,7 +8,7 @@
 
 use super::{
     FORWARD_CLUSTER,
-    answer::{Reach, Way},
+    answer::{Key, Reach, Way},
     any::{extension, pack},
     chains::Inner,
     deny, dns,
@@ -28,7 +28,7 @@ use envoy_types::pb::{
             filters::{
                 common::set_filter_state::v3::{
                     FilterStateValue,
-                    filter_state_value::{Key, SharedWithUpstream, Value},
+                    filter_state_value::{Key as ObjectKey, SharedWithUpstream, Value},
                 },
                 http::{
                     dynamic_forward_proxy::v3::{
@@ -50,6 +50,8 @@ use envoy_types::pb::{
 
 /// Sets the key of the chain where a route says it.
 pub(super) const KEY_FILTER: &str = "exeat.chain";
+/// Says what is to be resolved and dialled.
+const HOST_FILTER: &str = "exeat.host";
 /// Resolves public names.
 const RESOLVE_FILTER: &str = "exeat.resolve";
 /// Resolves private names.
@@ -98,11 +100,13 @@ pub(super) fn filters(profile: &Profile) -> Vec<HttpFilter> {
             implementation_specifier: Some(specifier),
             // What the addresses of an entry are compared with.
             save_upstream_address: true,
-            ..Default::default()
+            allow_dynamic_host_from_filter_state: true,
         };
         HttpFilter { disabled: true, ..filter(name, pack(&config)) }
     };
+    let host = Config { on_request_headers: vec![dynamic_host(LOWER_AUTHORITY)], ..Default::default() };
     vec![
+        filter(HOST_FILTER, pack(&host)),
         resolve(RESOLVE_FILTER, dns::cache(profile)),
         resolve(PRIVATE_FILTER, dns::private_cache(profile)),
         resolve(ANY_FILTER, dns::any_cache(profile)),
@@ -125,13 +129,11 @@ pub(super) fn filter(name: &str, config: Any) -> HttpFilter {
 fn known() -> Vec<FilterStateValue> {
     let own = |value| FilterStateValue { shared_with_upstream: SharedWithUpstream::None.into(), ..value };
     let of_tunnels = |expression: &str| format!("%CEL(request.method == 'CONNECT' ? {expression} : '')%");
-    let authority = "%CEL(request.headers[':authority'].lowerAscii())%";
     vec![
         own(value(RESOLVED, YES)),
         own(value(ID, "%STREAM_ID%")),
-        value(AUTHORITY, authority),
-        value(CHAIN, authority),
-        dynamic_host("%REQ(:AUTHORITY)%"),
+        value(AUTHORITY, LOWER_AUTHORITY),
+        value(CHAIN, LOWER_AUTHORITY),
         value(REQUEST, &of_tunnels("request.id")),
         value(RULE, &of_tunnels(&deny::rule_expression())),
         value(CLIENT, &of_tunnels("source.address")),
@@ -140,7 +142,7 @@ fn known() -> Vec<FilterStateValue> {
     ]
 }
 
-/// As the client spells it: that is how the name was resolved.
+/// What the filters resolve, and what the clusters behind the chains dial.
 fn dynamic_host(format: &str) -> FilterStateValue {
     FilterStateValue { factory_key: String::new(), ..value(DYNAMIC_HOST, format) }
 }
@@ -149,7 +151,7 @@ fn dynamic_host(format: &str) -> FilterStateValue {
 fn value(key: &str, format: &str) -> FilterStateValue {
     let config = CelExpressionConfig { enable_string_functions: true, ..Default::default() };
     FilterStateValue {
-        key: Some(Key::ObjectKey(key.to_owned())),
+        key: Some(ObjectKey::ObjectKey(key.to_owned())),
         value: Some(Value::FormatString(SubstitutionFormatString {
             format: Some(Format::TextFormatSource(DataSource {
                 specifier: Some(Specifier::InlineString(format.to_owned())),
@@ -167,12 +169,20 @@ fn value(key: &str, format: &str) -> FilterStateValue {
 
 /// What the route of a request says of it that the filter cannot know.
 pub(super) fn told(way: &Way) -> Option<Any> {
-    let mut values: Vec<FilterStateValue> = way.key.iter().map(|key| value(CHAIN, key)).collect();
+    let key = match &way.key {
+        Key::Authority(None) => None,
+        Key::Authority(Some(mark)) => Some(format!("{LOWER_AUTHORITY}#{mark}")),
+        Key::Own(key) => Some(key.to_string()),
+    };
+    let mut values: Vec<FilterStateValue> = key.iter().map(|key| value(CHAIN, key)).collect();
     if way.to_443 {
-        values.push(dynamic_host("%CEL(request.headers[':authority'].split(':')[0])%:443"));
+        values.push(dynamic_host("%CEL(request.headers[':authority'].lowerAscii().split(':')[0])%:443"));
     }
     (!values.is_empty()).then(|| pack(&Config { on_request_headers: values, ..Default::default() }))
 }
+
+/// Virtual-host domains ignore case, and chains and the DNS cache do not.
+const LOWER_AUTHORITY: &str = "%CEL(request.headers[':authority'].lowerAscii())%";
 
 /// Matches requests whose name has been resolved.
 pub(super) fn resolved() -> FilterStateMatcher {

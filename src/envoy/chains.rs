@@ -1,18 +1,21 @@
 //! What open connections hang on: a filter chain for each entry, form of its host, and port, in one of the internal listeners.
 //!
 //! When an edit takes a chain away or renames it, Envoy closes the connections on it, and no others. So a chain is named by
-//! what its entry means, and by nothing that another edit may shift. Knows nothing of protobuf.
+//! what its entry means, and by nothing that another edit may shift. Knows nothing of protobuf, only the names of clusters.
 
 use super::answer::Reach;
-use crate::policy::{DenyRule, Mode, Policy, Port, Rule, Target, Traffic};
+use crate::policy::{DenyRule, Grant, Limits, Mode, Policy, Port, Rule, Target, Traffic};
 use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
+    time::Duration,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Chains of one listener. Beyond, entries share chains by a hash: Envoy's time for an edit grows with the number of chains.
+/// Chains of one listener to public addresses. Beyond, some share one by a hash: Envoy's time for an edit grows with their
+/// number.
 pub const MAX_CHAINS: usize = 2048;
 
 /// The internal listeners, by what they carry. One of the same name checks what goes into `tls`.
@@ -79,16 +82,24 @@ pub(super) struct Chain {
     pub(super) keys: BTreeSet<String>,
 }
 
+impl Chain {
+    /// Whether it is like most others, but for its keys.
+    fn is_public(&self) -> bool {
+        self.exit == Exit::Public && self.connections.is_none()
+    }
+}
+
 /// All chains of a policy.
 #[derive(Debug)]
 pub(super) struct Chains<'a> {
     sites: BTreeMap<(String, Port), Reach>,
+    of_target: BTreeMap<&'a Target, Vec<&'a Rule>>,
     /// Deny rules by every name above them.
     denied_below: BTreeMap<&'a str, Vec<&'a DenyRule>>,
     denied_addresses: Vec<&'a DenyRule>,
     listeners: BTreeMap<Inner, BTreeMap<String, Chain>>,
     /// The chain of what is only let through to be reported.
-    report: Option<String>,
+    report: Option<ChainName>,
 }
 
 impl<'a> Chains<'a> {
@@ -96,11 +107,15 @@ impl<'a> Chains<'a> {
     pub(super) fn of(policy: &'a Policy, denied: impl Fn(&Target, &str, Port) -> bool) -> Self {
         let mut this = Self {
             sites: sites(policy),
+            of_target: BTreeMap::new(),
             denied_below: BTreeMap::new(),
             denied_addresses: Vec::new(),
             listeners: Inner::ALL.into_iter().map(|inner| (inner, BTreeMap::new())).collect(),
             report: None,
         };
+        for rule in policy.rules() {
+            this.of_target.entry(&rule.target).or_default().push(rule);
+        }
         let mut all = BTreeSet::new();
         for rule in policy.denied().iter().filter(|rule| rule.mode == Mode::Enforce) {
             match &rule.target {
@@ -117,15 +132,16 @@ impl<'a> Chains<'a> {
             }
             all.insert(words(rule));
         }
-        this.report =
-            (policy.mode() == Mode::Report).then(|| named("report", &all.into_iter().collect::<String>()));
+        this.report = (policy.mode() == Mode::Report)
+            .then(|| ChainName::new("report".to_owned(), &all.into_iter().collect::<Vec<String>>()));
         for rule in policy.rules() {
             for host in hosts(&rule.target) {
                 for port in rule.ports.iter().filter(|port| !denied(&rule.target, &host, *port)) {
                     for inner in Inner::of(&rule.grant.traffic, port) {
-                        let (name, exit) =
-                            (this.name(rule, &host, port, inner), this.exit(rule, &host, port));
-                        let connections = rule.grant.limits.connections;
+                        let name = this.name(rule, &host, port, inner).to_string();
+                        let exit = this.exit(rule, &host, port);
+                        let tunnels = matches!(inner, Inner::Tls | Inner::Tcp);
+                        let connections = this.terms(rule, port, inner).1.connections.filter(|_| tunnels);
                         let chain = Chain { exit, connections, keys: BTreeSet::new() };
                         this.listeners.entry(inner).or_default().entry(name).or_insert(chain);
                     }
@@ -136,28 +152,41 @@ impl<'a> Chains<'a> {
     }
 
     /// The chain of what passes by a rule to a form of its host, and a port.
-    pub(super) fn name(&self, rule: &Rule, host: &str, port: Port, inner: Inner) -> String {
+    pub(super) fn name(&self, rule: &Rule, host: &str, port: Port, inner: Inner) -> ChainName {
         let grant = &rule.grant;
-        let mut rest = String::new();
+        let mut marks: Vec<String> = Vec::new();
         if let (Inner::Http | Inner::Originate, Some(requests)) = (inner, grant.traffic.plain()) {
-            rest.push_str(&requests.to_string());
+            marks.extend((!requests.is_all()).then(|| format!("requests{requests}")));
         }
-        rest.push_str(&grant.limits.to_string());
-        if let Some(longest) = grant.max_tunnel {
-            rest.push_str(&format!(" at most {longest:?}"));
-        }
+        let (longest, limits) = self.terms(rule, port, inner);
+        marks.extend((!limits.is_empty()).then(|| format!("limits {limits}")));
+        marks.extend(longest.map(|longest| format!("seconds {}", longest.as_secs())));
         if grant.private.is_some() {
-            rest.push_str(&format!(" {:?}", self.sites.get(&(host.to_owned(), port))));
+            marks.push(match self.sites.get(&(host.to_owned(), port)) {
+                Some(Reach::Listed(ranges)) => {
+                    let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+                    format!("private {}", ranges.join(" "))
+                }
+                _ => "private".to_owned(),
+            });
         }
         let below = match &rule.target {
             Target::Host(_) => host.strip_prefix("*.").and_then(|name| self.denied_below.get(name)),
             Target::Range(_) => Some(&self.denied_addresses),
             Target::Address(_) => None,
         };
-        let below = below.into_iter().flatten();
-        let below = below.filter(|deny| deny.ports.as_ref().is_none_or(|ports| ports.contains(port)));
-        rest.extend(below.map(|deny| words(deny)).collect::<BTreeSet<String>>());
-        named(&format!("{host}:{port}"), &rest)
+        let below = below.into_iter().flatten().filter(|deny| {
+            deny.ports.as_ref().is_none_or(|ports| ports.contains(port))
+                && (matches!(rule.target, Target::Host(_)) || meet(&rule.target, &deny.target))
+        });
+        marks.extend(below.map(|deny| words(deny)).collect::<BTreeSet<String>>());
+        ChainName::new(format!("{host}:{port}"), &marks)
+    }
+
+    /// How long, and how much, all rules about a rule's target let through.
+    fn terms(&self, rule: &Rule, port: Port, inner: Inner) -> (Option<Duration>, Limits) {
+        let same = self.of_target.get(&rule.target).into_iter().flatten().copied();
+        widest(rule, same.filter(|other| other.ports.contains(port)), inner)
     }
 
     fn exit(&self, rule: &Rule, host: &str, port: Port) -> Exit {
@@ -172,19 +201,29 @@ impl<'a> Chains<'a> {
     }
 
     /// Leads what has this key to a chain, if that is there.
-    pub(super) fn lead(&mut self, inner: Inner, chain: &str, key: String) {
+    pub(super) fn lead(&mut self, inner: Inner, chain: &ChainName, key: String) {
         let chains = self.listeners.get_mut(&inner);
-        if let Some(chain) = chains.and_then(|chains| chains.get_mut(chain)) {
+        if let Some(chain) = chains.and_then(|chains| chains.get_mut(&chain.to_string())) {
             chain.keys.insert(key);
         }
     }
 
-    /// The chains of each listener, and that of what has no key there.
-    pub(super) fn finish(self) -> impl Iterator<Item = (Inner, BTreeMap<String, Chain>, Option<String>)> {
+    /// The key of what only passes to be reported, in report mode.
+    pub(super) fn report(&self) -> Option<Arc<str>> {
+        self.report.as_ref().map(ChainName::key)
+    }
+
+    /// The chains of each listener.
+    pub(super) fn finish(self) -> impl Iterator<Item = (Inner, BTreeMap<String, Chain>)> {
         let report = self.report;
         self.listeners.into_iter().map(move |(inner, chains)| {
-            let report = report.clone().filter(|_| matches!(inner, Inner::Tcp | Inner::Http));
-            (inner, if chains.len() > MAX_CHAINS { bundled(chains) } else { chains }, report)
+            let public = chains.values().filter(|chain| chain.is_public()).count();
+            let mut chains = if public > MAX_CHAINS { bundled(chains) } else { chains };
+            if let Some(report) = report.clone().filter(|_| matches!(inner, Inner::Tcp | Inner::Http)) {
+                let keys = [report.key().to_string()].into();
+                chains.insert(report.to_string(), Chain { exit: Exit::Public, connections: None, keys });
+            }
+            (inner, chains)
         })
     }
 
@@ -193,9 +232,48 @@ impl<'a> Chains<'a> {
     }
 }
 
-/// The key that stands for a chain where authorities do not lead to it.
-pub(super) fn key(chain: &str) -> Arc<str> {
-    format!("{:016x}.chain", xxh3_64(chain.as_bytes())).into()
+/// What a chain is called, and found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ChainName {
+    /// A form of a host, and a port.
+    site: String,
+    /// A mark of everything else that the chain stands for.
+    mark: Option<String>,
+}
+
+/// Keys have this that are no plain authorities: routes let no authority pass that has it.
+const NO_AUTHORITY: char = '#';
+
+impl ChainName {
+    fn new(site: String, marks: &[String]) -> Self {
+        let mark = format!("{:08x}", xxh3_64(marks.join("\n").as_bytes()) >> 32);
+        Self { site, mark: (!marks.is_empty()).then_some(mark) }
+    }
+
+    /// What a key for it has behind the authority: a request that was let through by what was in force before finds no chain
+    /// any more that stands for less.
+    pub(super) fn mark(&self) -> Option<Arc<str>> {
+        self.mark.as_deref().map(Arc::from)
+    }
+
+    /// The key of an authority.
+    pub(super) fn key_of(&self, authority: &str) -> String {
+        match &self.mark {
+            Some(mark) => format!("{authority}{NO_AUTHORITY}{mark}"),
+            None => authority.to_owned(),
+        }
+    }
+
+    /// The key where no authority leads to it.
+    pub(super) fn key(&self) -> Arc<str> {
+        format!("{NO_AUTHORITY}{:016x}", xxh3_64(self.to_string().as_bytes())).into()
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key_of(&self.site))
+    }
 }
 
 /// The form of a rule's host that covers another one: itself, or everything below it.
@@ -230,40 +308,137 @@ fn sites(policy: &Policy) -> BTreeMap<(String, Port), Reach> {
     rules.into_iter().map(|(site, rules)| (site, Reach::of(rules.into_iter()))).collect()
 }
 
-/// A name with a mark of everything else that a chain stands for.
-fn named(name: &str, rest: &str) -> String {
-    if rest.is_empty() {
-        return name.to_owned();
-    }
-    format!("{name}#{:08x}", xxh3_64(rest.as_bytes()) >> 32)
-}
-
+/// A deny rule, whenever it ends.
 fn words(deny: &DenyRule) -> String {
-    let until = DenyRule { until: None, ..deny.clone() };
-    format!("; {}", until.spelling())
+    DenyRule { until: None, ..deny.clone() }.spelling()
 }
 
-/// At most as many chains as one listener has: those to public addresses share some by a hash, each with a mark of all that it
-/// holds. An edit closes the connections of everything in the bundles that it touches.
+/// Whether a denied address or range is among those of a range.
+fn meet(range: &Target, denied: &Target) -> bool {
+    range.includes(denied) || denied.includes(range)
+}
+
+/// Of several rules for one target and the same traffic: how long it may live, and the widest of each limit.
+pub(super) fn widest<'a>(
+    rule: &Rule,
+    others: impl Iterator<Item = &'a Rule>,
+    inner: Inner,
+) -> (Option<Duration>, Limits) {
+    let traffic = |grant: &Grant| match inner {
+        Inner::Tls | Inner::Tcp => {
+            grant.traffic.tunnels(Port::HTTPS) && Inner::of_tunnels(&grant.traffic) == inner
+        }
+        Inner::Http | Inner::Originate => {
+            grant.traffic.plain() == rule.grant.traffic.plain()
+                && grant.traffic.plain().is_some()
+                && Inner::of_requests(&grant.traffic) == inner
+        }
+    };
+    let same = others.filter(|other| {
+        other.target == rule.target && other.grant.mode == rule.grant.mode && traffic(&other.grant)
+    });
+    let own = (rule.grant.max_tunnel, rule.grant.limits.clone());
+    same.fold(own, |(longest, limits), other| {
+        let longest = longest.zip(other.grant.max_tunnel).map(|(one, other)| one.max(other));
+        (longest, limits.and(&other.grant.limits))
+    })
+}
+
+/// At most so many chains to public addresses, and the others: where several have the same hash, they share one with a mark of
+/// all that it holds. An edit closes the connections of everything in the bundles that it touches.
 fn bundled(chains: BTreeMap<String, Chain>) -> BTreeMap<String, Chain> {
-    let mut bundles: BTreeMap<u64, (String, BTreeSet<String>)> = BTreeMap::new();
-    let mut all = BTreeMap::new();
-    for (name, chain) in chains {
-        if chain.exit != Exit::Public || chain.connections.is_some() {
-            all.insert(name, chain);
+    let most = u64::try_from(MAX_CHAINS).unwrap_or(u64::MAX);
+    let (public, mut all): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        chains.into_iter().partition(|(_, chain)| chain.is_public());
+    let mut bundles: BTreeMap<u64, Vec<(String, Chain)>> = BTreeMap::new();
+    for (name, chain) in public {
+        bundles.entry(xxh3_64(name.as_bytes()) % most).or_default().push((name, chain));
+    }
+    for (number, mut chains) in bundles {
+        if chains.len() == 1 {
+            all.extend(chains.pop());
             continue;
         }
-        let most = u64::try_from(MAX_CHAINS).unwrap_or(u64::MAX);
-        let (names, keys) = bundles.entry(xxh3_64(name.as_bytes()) % most).or_default();
-        names.push_str(&name);
-        names.push('\n');
-        keys.extend(chain.keys);
-    }
-    for (number, (names, keys)) in bundles {
-        all.insert(
-            named(&format!("bundle-{number}"), &names),
-            Chain { exit: Exit::Public, connections: None, keys },
-        );
+        let (names, chains): (Vec<String>, Vec<Chain>) = chains.into_iter().unzip();
+        let keys = chains.into_iter().flat_map(|chain| chain.keys).collect();
+        let bundle = Chain { exit: Exit::Public, connections: None, keys };
+        all.insert(ChainName::new(format!("bundle-{number}"), &names).to_string(), bundle);
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{HostName, HostPattern, Origin, Ports};
+
+    fn rule(pattern: fn(HostName) -> HostPattern, name: &str, line: u32) -> Arc<Rule> {
+        let pattern = pattern(HostName::parse(name).unwrap());
+        Arc::new(Rule::plain(pattern, Ports::default(), Origin { file: "f".into(), line }))
+    }
+
+    fn deny(name: &str, line: u32) -> Arc<DenyRule> {
+        let target = Target::Host(HostPattern::Exact(HostName::parse(name).unwrap()));
+        let (until, note, origin) = (None, None, Origin { file: "f".into(), line });
+        Arc::new(DenyRule { target, ports: None, mode: Mode::Enforce, until, note, origin })
+    }
+
+    fn names(rules: Vec<Arc<Rule>>, denied: Vec<Arc<DenyRule>>) -> BTreeSet<String> {
+        let policy = Policy::with(rules, denied, Mode::Enforce);
+        let (_, chains) = super::super::domain::domains(&policy, super::super::answer::Label::Line);
+        let all = chains.finish().flat_map(|(inner, chains)| {
+            chains.into_keys().map(move |name| format!("{} {name}", inner.name()))
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn an_edit_elsewhere_renames_nothing() {
+        let before = names(vec![rule(HostPattern::Tree, "a.test", 1)], vec![deny("x.a.test", 2)]);
+        let more = vec![
+            rule(HostPattern::Exact, "b.test", 1),
+            rule(HostPattern::Exact, "y.a.test", 2),
+            rule(HostPattern::Tree, "a.test", 7),
+        ];
+        let after = names(more, vec![deny("b.test", 3), deny("x.a.test", 9), deny("z.test", 10)]);
+        assert!(before.is_subset(&after), "{before:?} {after:?}");
+        assert!(!after.iter().any(|name| name.contains("b.test")), "what is denied has no chain: {after:?}");
+    }
+
+    #[test]
+    fn a_denial_below_a_wildcard_renames_the_wildcard_alone() {
+        let rules = || vec![rule(HostPattern::Tree, "a.test", 1), rule(HostPattern::Exact, "b.test", 2)];
+        let (before, after) = (names(rules(), Vec::new()), names(rules(), vec![deny("x.y.a.test", 3)]));
+        let gone: Vec<&String> = before.difference(&after).collect();
+        assert_eq!(gone, ["http *.a.test:80", "tls *.a.test:443"]);
+        assert_eq!(before.len(), after.len());
+    }
+
+    #[test]
+    fn what_a_connection_may_do_is_part_of_its_chain() {
+        let with = |grant: Grant| {
+            names(
+                vec![Arc::new(Rule {
+                    grant: Arc::new(grant),
+                    ..Rule::clone(&rule(HostPattern::Exact, "a.test", 1))
+                })],
+                Vec::new(),
+            )
+        };
+        let plain = with(Grant::default());
+        let short = with(Grant { max_tunnel: Some(Duration::from_secs(9)), ..Grant::default() });
+        let report = with(Grant { mode: Mode::Report, ..Grant::default() });
+        assert!(plain.is_disjoint(&short));
+        assert_eq!(plain, report, "whether it is reported does not matter to what is open");
+    }
+
+    #[test]
+    fn many_entries_share_chains_and_an_edit_touches_one() {
+        let many = u32::try_from(MAX_CHAINS).unwrap() + 500;
+        let rules = |count| (0..count).map(|n| rule(HostPattern::Exact, &format!("h{n}.test"), n)).collect();
+        let (before, after) = (names(rules(many), Vec::new()), names(rules(many + 1), Vec::new()));
+        assert!(before.len() <= 2 * MAX_CHAINS, "{}", before.len());
+        // Of tunnels and of plain requests.
+        assert!(before.difference(&after).count() <= 2);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     FORWARD_CLUSTER,
-    any::{duration, pack},
+    any::{duration, number, pack},
     chains::Inner,
     dns, inner,
     private::{ANY_CLUSTER, PRIVATE_CLUSTER},
@@ -12,7 +12,8 @@ use super::{
 use envoy_types::pb::envoy::{
     config::{
         cluster::v3::{
-            Cluster,
+            CircuitBreakers, Cluster,
+            circuit_breakers::Thresholds,
             cluster::{ClusterDiscoveryType, CustomClusterType, LbPolicy},
         },
         core::v3::{DataSource, Http1ProtocolOptions, UpstreamHttpProtocolOptions, data_source::Specifier},
@@ -40,6 +41,20 @@ use std::time::Duration;
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Envoy's default of 1,024 connections a cluster would be the number of tunnels of a sidecar. What bounds them is the limit of
+/// its clients' connections, and those of entries.
+const UNBOUNDED: u32 = 1_000_000;
+
+pub(super) fn unbounded() -> Option<CircuitBreakers> {
+    let thresholds = Thresholds {
+        max_connections: number(UNBOUNDED),
+        max_pending_requests: number(UNBOUNDED),
+        max_requests: number(UNBOUNDED),
+        ..Default::default()
+    };
+    Some(CircuitBreakers { thresholds: vec![thresholds], ..Default::default() })
+}
+
 /// A dynamic forward proxy: one cluster for every allowed name, so that an edit needs no cluster and no warming.
 pub(super) fn dynamic(name: &str, cache: DnsCacheConfig) -> Cluster {
     let config = ClusterConfig {
@@ -50,6 +65,7 @@ pub(super) fn dynamic(name: &str, cache: DnsCacheConfig) -> Cluster {
         name: name.to_owned(),
         connect_timeout: duration(CONNECT_TIMEOUT),
         lb_policy: LbPolicy::ClusterProvided.into(),
+        circuit_breakers: unbounded(),
         cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
             name: "envoy.clusters.dynamic_forward_proxy".to_owned(),
             typed_config: Some(pack(&config)),

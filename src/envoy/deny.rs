@@ -24,6 +24,8 @@ pub const DENY_ACTION: &str = "deny";
 pub(super) const ALLOW_ACTION: &str = "allow";
 /// The value of `action` in the log line of what passes in report mode.
 pub const WOULD_DENY_ACTION: &str = "would-deny";
+/// The name of routes of tunnels whose number is limited.
+pub(super) const LIMITED: &str = "allow/limited";
 /// Metadata key of a virtual host, and of a route that comes from another rule.
 pub(super) const RULE_KEY: &str = "rule";
 /// Names of routes that deny begin with this and end in the reason.
@@ -40,8 +42,7 @@ const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
         ),
         // A chain that has no room closes connections as they come.
         DenyReason::TooManyConnections => Some(
-            "(response.code_details.contains('immediate_connect_error') \
-             && response.code_details.contains('envoy://'))",
+            "(response.code_details.contains('immediate_connect_error') && xds.route_name == 'allow/limited')",
         ),
         DenyReason::RateLimited => Some("response.code_details == 'local_rate_limited'"),
         DenyReason::UploadLimit => Some("response.code_details == 'request_payload_too_large'"),

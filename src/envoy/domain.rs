@@ -5,11 +5,15 @@
 //! the answer of each is put together from every rule that covers it, whatever domain the rule itself makes.
 
 use super::{
-    answer::{Answer, Label},
+    answer::{Answer, Key, Label},
     chains::{self, Chains, Inner},
 };
 use crate::policy::{DenyRule, HostName, Mode, Policy, Port, Ports, Rule, Target};
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 /// A host as the key of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +40,8 @@ impl Host<'_> {
 pub(super) fn domains(policy: &Policy, label: Label) -> (BTreeMap<Answer, Vec<String>>, Chains<'_>) {
     let index = Index::of(policy);
     let mut chains = Chains::of(policy, |target, form, port| index.denies(target, form, port));
+    let report = chains.report();
+    let report = report.as_ref();
     let mut keys: BTreeMap<Host<'_>, Vec<Port>> = BTreeMap::new();
     for rule in policy.rules() {
         for host in hosts(&rule.target) {
@@ -65,10 +71,10 @@ pub(super) fn domains(policy: &Policy, label: Label) -> (BTreeMap<Answer, Vec<St
         let text = host.text();
         for port in &*ports {
             let mut leads = Vec::new();
-            let answer = index.answer(*host, *port, policy.mode(), label, |rule, inner, first| {
+            let answer = index.answer(*host, *port, (report, label), |rule, inner| {
                 let chain = chains.name(rule, &chains::form(rule, &text), *port, inner);
-                let key = (!first).then(|| chains::key(&chain));
-                leads.push((inner, chain, key.clone()));
+                let key = Key::Authority(chain.mark());
+                leads.push((inner, chain));
                 key
             });
             let Some(answer) = answer else { continue };
@@ -77,16 +83,17 @@ pub(super) fn domains(policy: &Policy, label: Label) -> (BTreeMap<Answer, Vec<St
             if *port == Port::HTTP {
                 own.push(text.clone());
             }
-            for (inner, chain, key) in leads {
-                match key {
-                    Some(key) => chains.lead(inner, &chain, key.to_string()),
-                    None => own.iter().for_each(|domain| chains.lead(inner, &chain, domain.clone())),
+            // Of several ways that are found alike the first counts, as it does in routes.
+            let mut led = BTreeSet::new();
+            for (inner, chain) in leads {
+                if led.insert((inner, chain.mark())) {
+                    own.iter().for_each(|domain| chains.lead(inner, &chain, chain.key_of(domain)));
                 }
             }
             own.into_iter().rev().for_each(|domain| domains.add(&answer, domain));
         }
         if !matches!(host, Host::Below(_)) {
-            let Some(answer) = index.other_ports(*host, policy.mode(), label) else { continue };
+            let Some(answer) = index.other_ports(*host, report, label) else { continue };
             // A portless domain would win over a wildcard that covers the same name.
             if !index.covers(*host, Port::HTTP) {
                 domains.add(&answer, text.clone());
@@ -225,9 +232,8 @@ impl<'a> Index<'a> {
         &self,
         host: Host<'a>,
         port: Port,
-        mode: Mode,
-        label: Label,
-        key_of: impl FnMut(&Rule, Inner, bool) -> Option<Arc<str>>,
+        (report, label): (Option<&Arc<str>>, Label),
+        key_of: impl FnMut(&Rule, Inner) -> Key,
     ) -> Option<Answer> {
         if let Some(deny) = self.denying(host, Some(port), Mode::Enforce) {
             return Some(Answer::denied(deny, label));
@@ -235,11 +241,11 @@ impl<'a> Index<'a> {
         let on_trial = self.denying(host, Some(port), Mode::Report);
         let covering: Vec<&Rule> =
             self.allowed.covering(host).filter(|rule| rule.ports.contains(port)).collect();
-        Answer::allowed(&covering, on_trial, port, (mode, label), key_of)
+        Answer::allowed(&covering, on_trial, (&host.text(), port), (report, label), key_of)
     }
 
     /// What becomes of a host that is named, on ports that are not.
-    fn other_ports(&self, host: Host<'a>, mode: Mode, label: Label) -> Option<Answer> {
+    fn other_ports(&self, host: Host<'a>, report: Option<&Arc<str>>, label: Label) -> Option<Answer> {
         if let Some(deny) = self.denying(host, None, Mode::Enforce) {
             return Some(Answer::denied(deny, label));
         }
@@ -248,7 +254,7 @@ impl<'a> Index<'a> {
             Host::Address(address) => self.allowed.addresses.get(&address),
             Host::Below(_) => None,
         };
-        naming?.first().map(|rule| Answer::other_port(rule, mode, label))
+        naming?.first().map(|rule| Answer::other_port(rule, report, label))
     }
 
     /// Whether something is said of a host on a port.

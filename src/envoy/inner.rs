@@ -5,7 +5,7 @@ use super::{
     any::{duration, pack},
     carry::CHAIN,
     chains::{Chain, Exit, Inner},
-    cluster::CONNECT_TIMEOUT,
+    cluster::{CONNECT_TIMEOUT, unbounded},
     dns, limits,
     profile::Profile,
     server_names::{DomainMatcher, ServerNameMatcher},
@@ -49,16 +49,10 @@ use envoy_types::pb::{
         matcher::{MatcherTree, MatcherType, OnMatch, matcher_tree::TreeType, on_match},
     },
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 /// A chain, and a cluster that does not exist.
 const NOWHERE: &str = "nowhere";
-/// A connection without a byte in either direction ends after this, if nothing before has ended it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-
 /// What all internal listeners are.
 pub(super) fn listener(name: &str) -> Listener {
     Listener {
@@ -68,20 +62,13 @@ pub(super) fn listener(name: &str) -> Listener {
     }
 }
 
-/// The listener of some chains. What no key leads to a chain takes that of `report`, or has none and is closed.
-pub(super) fn of_chains(
-    inner: Inner,
-    chains: BTreeMap<String, Chain>,
-    report: Option<String>,
-    profile: &Profile,
-) -> Listener {
+/// The listener of some chains. What no key leads to a chain has none and is closed.
+pub(super) fn of_chains(inner: Inner, chains: BTreeMap<String, Chain>, profile: &Profile) -> Listener {
     let filter_chains = chains.iter().map(|(name, chain)| filter_chain(name, inner, chain, profile));
-    let all = Chain { exit: Exit::Public, connections: None, keys: BTreeSet::new() };
-    let rest = report.iter().map(|name| filter_chain(name, inner, &all, profile));
     // A listener must have one. Nothing leads there, and it leads nowhere.
     let nowhere = network_filter("envoy.filters.network.tcp_proxy", pack(&tcp_proxy(NOWHERE)));
     let nowhere = FilterChain { name: NOWHERE.to_owned(), filters: vec![nowhere], ..Default::default() };
-    let filter_chains = filter_chains.chain(rest).chain([nowhere]).collect();
+    let filter_chains = filter_chains.chain([nowhere]).collect();
     let keyed = chains.into_iter().filter(|(_, chain)| !chain.keys.is_empty());
     let domain_matchers: Vec<DomainMatcher> = keyed
         .map(|(name, chain)| DomainMatcher {
@@ -91,19 +78,19 @@ pub(super) fn of_chains(
         .collect();
     Listener {
         filter_chains,
-        filter_chain_matcher: Some(by_key(domain_matchers, report.as_deref().map(to))),
+        filter_chain_matcher: Some(by_key(domain_matchers)),
         access_log: access_log::of_chains(inner),
         ..listener(inner.name())
     }
 }
 
 /// Exact keys first, then the longest wildcard that has them.
-fn by_key(domain_matchers: Vec<DomainMatcher>, rest: Option<OnMatch>) -> Matcher {
+fn by_key(domain_matchers: Vec<DomainMatcher>) -> Matcher {
     let tree = MatcherTree {
         input: Some(typed("filter-state", &FilterStateInput { key: CHAIN.to_owned(), ..Default::default() })),
         tree_type: Some(TreeType::CustomMatch(typed("domains", &ServerNameMatcher { domain_matchers }))),
     };
-    Matcher { matcher_type: Some(MatcherType::MatcherTree(tree)), on_no_match: rest.map(Box::new) }
+    Matcher { matcher_type: Some(MatcherType::MatcherTree(tree)), on_no_match: None }
 }
 
 fn to(chain: &str) -> OnMatch {
@@ -155,7 +142,8 @@ pub(super) fn tcp_proxy(cluster: &str) -> TcpProxy {
     TcpProxy {
         stat_prefix: "chains".to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-        idle_timeout: duration(IDLE_TIMEOUT),
+        // The egress listener knows how long a connection may be idle.
+        idle_timeout: duration(Duration::ZERO),
         ..Default::default()
     }
 }
@@ -165,6 +153,7 @@ pub(super) fn cluster(name: &str, transport_socket: TransportSocket) -> Cluster 
     Cluster {
         name: name.to_owned(),
         connect_timeout: duration(CONNECT_TIMEOUT),
+        circuit_breakers: unbounded(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
         load_assignment: Some(ClusterLoadAssignment {
             cluster_name: name.to_owned(),

@@ -44,8 +44,7 @@ pub(super) fn filters() -> Vec<HttpFilter> {
 pub(super) fn of_route(limits: &Limits) -> Vec<(&'static str, Any)> {
     let rate = limits.requests_per_minute.map(|count| (RATE_FILTER, pack(&rate(count))));
     let upload = limits.upload.map(|most| {
-        let filter =
-            BodySizeLimit { max_request_bytes: Some(UInt64Value { value: most }), ..Default::default() };
+        let filter = BodySizeLimit { max_request_bytes: Some(UInt64Value { value: most }) };
         let filters = vec![extension("envoy.filters.http.body_size_limit", &filter)];
         (UPLOAD_FILTER, pack(&FilterChainConfigPerRoute { filter_chain: Some(FilterChain { filters }) }))
     });
@@ -54,8 +53,7 @@ pub(super) fn of_route(limits: &Limits) -> Vec<(&'static str, Any)> {
 
 /// A bucket that holds a minute's requests, and is filled one by one as far as Envoy can.
 fn rate(count: u32) -> LocalRateLimit {
-    let interval = (MINUTE / count).max(SHORTEST_FILL);
-    let fills = u32::try_from(MINUTE.as_millis() / interval.as_millis()).unwrap_or(u32::MAX).max(1);
+    let (tokens, interval) = filling(count);
     let always = || RuntimeFractionalPercent {
         default_value: Some(FractionalPercent {
             numerator: 100,
@@ -68,7 +66,7 @@ fn rate(count: u32) -> LocalRateLimit {
         stat_prefix: RATE_FILTER.to_owned(),
         token_bucket: Some(TokenBucket {
             max_tokens: count,
-            tokens_per_fill: number(count.div_ceil(fills)),
+            tokens_per_fill: number(tokens),
             fill_interval: duration(interval),
         }),
         filter_enabled: Some(always()),
@@ -85,6 +83,13 @@ fn rate(count: u32) -> LocalRateLimit {
     }
 }
 
+/// How many tokens come at a time, and how often, so that no more than `count` come in a minute.
+fn filling(count: u32) -> (u32, Duration) {
+    let most_fills = u32::try_from(MINUTE.as_millis() / SHORTEST_FILL.as_millis()).unwrap_or(u32::MAX);
+    let tokens = count.div_ceil(most_fills).max(1);
+    (tokens, MINUTE * tokens / count.max(1))
+}
+
 /// The first filter of a chain.
 pub(super) fn of_chain(connections: Option<u32>) -> Option<Filter> {
     let limit = ConnectionLimit {
@@ -93,4 +98,22 @@ pub(super) fn of_chain(connections: Option<u32>) -> Option<Filter> {
         ..Default::default()
     };
     Some(network_filter("envoy.filters.network.connection_limit", pack(&limit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_the_limit_comes_in_a_minute() {
+        for count in [1, 2, 7, 60, 1200, 1201, 2000, 1_000_000] {
+            let (tokens, interval) = filling(count);
+            let in_a_minute = MINUTE.as_secs_f64() / interval.as_secs_f64() * f64::from(tokens);
+            assert!(
+                (in_a_minute - f64::from(count)).abs() < 0.01 * f64::from(count),
+                "{count}: {in_a_minute}"
+            );
+            assert!(interval >= SHORTEST_FILL, "{count}: {interval:?}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     deny::{self, RULE_KEY},
     limits,
 };
-use crate::policy::{DenyReason, Mode, PathPattern, Port, Requests};
+use crate::policy::{DenyReason, PathPattern, Port, Requests};
 use envoy_types::pb::{
     envoy::{
         config::route::v3::{
@@ -28,7 +28,7 @@ use envoy_types::pb::{
     },
     google::protobuf::{Any, BoolValue},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Lets matching requests through, in earnest or to be reported: once their name is resolved, to the chain that carries them;
 /// before that to the cluster by which the filters see what is to be resolved, and refuse what leads nowhere good.
@@ -43,6 +43,8 @@ pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
     };
     let name = match way.reported {
         Some(reason) => format!("{}{}", deny::WOULD_DENY_PREFIX, reason.as_str()),
+        // Whose chain may have no room.
+        None if tunnel && way.limits.connections.is_some() => deny::LIMITED.to_owned(),
         None if tunnel => "allow/connect".to_owned(),
         None => "allow/http".to_owned(),
     };
@@ -92,17 +94,18 @@ pub(super) fn refuse(reason: DenyReason, matches: RouteMatch) -> Route {
 }
 
 /// 403, or let through to be reported.
-pub(super) fn refuse_or_report(refusal: Refusal, matches: RouteMatch) -> Vec<Route> {
-    match refusal.mode {
-        Mode::Enforce => vec![refuse(refusal.reason, matches)],
-        Mode::Report => report(refusal.reason, matches),
+pub(super) fn refuse_or_report(refusal: &Refusal, matches: RouteMatch) -> Vec<Route> {
+    match &refusal.report {
+        None => vec![refuse(refusal.reason, matches)],
+        Some(chain) => report(refusal.reason, chain, matches),
     }
 }
 
 /// Let through, whatever it is, to be reported.
-pub(super) fn report(reason: DenyReason, matches: RouteMatch) -> Vec<Route> {
+pub(super) fn report(reason: DenyReason, chain: &Arc<str>, matches: RouteMatch) -> Vec<Route> {
     let tunnel = matches!(matches.path_specifier, Some(PathSpecifier::ConnectMatcher(_)));
-    forward(matches, &Way::reported(reason, if tunnel { Inner::Tcp } else { Inner::Http }))
+    let inner = if tunnel { Inner::Tcp } else { Inner::Http };
+    forward(matches, &Way::reported(reason, inner, Arc::clone(chain)))
 }
 
 /// The same route with its own rule in the log.

@@ -11,7 +11,7 @@
 //!
 //! | resource | depends on | changed by an edit |
 //! |---|---|---|
-//! | listener [`EGRESS_LISTENER`] | [`Profile`] | never: changing it would drain every connection on it |
+//! | listener [`EGRESS_LISTENER`] | [`Profile`], an agent's `max_connections` | only by that: it drains every connection on it |
 //! | internal listener `sni`, clusters to the internal listeners, clusters that resolve | [`Profile`] | never |
 //! | routes [`EGRESS_ROUTES`] | [`Policy`] | always; Envoy swaps the table and drops nothing |
 //! | internal listeners `tls tcp http originate` | [`Policy`], [`Profile`] | chains come and go, and with each its connections |
@@ -126,8 +126,7 @@ pub fn compile(policy: &Policy, profile: &Profile) -> Vec<Resource> {
     });
     let mut resources: Vec<Resource> = clusters.collect();
     let fixed = [listener::egress(policy, profile), sni::listener()];
-    let changing =
-        chains.finish().map(|(inner, chains, report)| inner::of_chains(inner, chains, report, profile));
+    let changing = chains.finish().map(|(inner, chains)| inner::of_chains(inner, chains, profile));
     resources.extend(fixed.into_iter().chain(changing).map(|listener| Resource {
         kind: ResourceKind::Listener,
         body: any::pack(&listener),
@@ -157,7 +156,7 @@ fn deny_all(name: &str) -> Any {
 mod tests {
     use super::*;
     use crate::policy::{
-        Grant, HostName, HostPattern, Limits, Origin, Port, Ports, Private, Requests, Rule, Traffic,
+        Grant, HostName, HostPattern, Limits, Origin, Ports, Private, Requests, Rule, Traffic,
     };
 
     /// A map anywhere would betray itself: each one iterates in its own random order.
@@ -167,11 +166,34 @@ mod tests {
             let pattern = HostPattern::Tree(HostName::parse(&format!("h{line}.test")).unwrap());
             Rule::plain(pattern, Ports::default(), Origin { file: "f".into(), line })
         });
-        let policy = Policy::new(rules.collect());
+        let policy = Policy::new(rules.chain(rich()).collect());
         let first = compile(&policy, &Profile::default());
         for _ in 0..50 {
             assert!(compile(&policy, &Profile::default()) == first);
         }
+    }
+
+    /// Rules that need nearly everything that there is.
+    fn rich() -> Vec<Rule> {
+        let rule = |name: &str, grant: Grant| Rule {
+            grant: std::sync::Arc::new(grant),
+            ..Rule::plain(
+                HostPattern::Exact(HostName::parse(name).unwrap()),
+                Ports::default(),
+                Origin { file: "f".into(), line: 1 },
+            )
+        };
+        let limits = Limits {
+            connections: Some(1),
+            requests_per_minute: Some(1),
+            upload: Some(1),
+            idle: Some(std::time::Duration::from_secs(1)),
+        };
+        let private = Private { addresses: vec!["10.0.0.0/8".parse().unwrap()] };
+        vec![
+            rule("db.test", Grant { private: Some(private), limits, ..Grant::default() }),
+            rule("api.test", Grant { traffic: Traffic::Originate(Requests::default()), ..Grant::default() }),
+        ]
     }
 
     /// Every message inside another one is of an extension that is required.
@@ -188,27 +210,8 @@ mod tests {
                 _ => {}
             }
         }
-        let rule = |name: &str, grant: Grant| Rule {
-            grant: std::sync::Arc::new(grant),
-            ..Rule::plain(
-                HostPattern::Exact(HostName::parse(name).unwrap()),
-                Ports::only(Port::HTTP),
-                Origin { file: "f".into(), line: 1 },
-            )
-        };
-        let limits = Limits {
-            connections: Some(1),
-            requests_per_minute: Some(1),
-            upload: Some(1),
-            idle: Some(std::time::Duration::from_secs(1)),
-        };
-        let private = Private { addresses: vec!["10.0.0.0/8".parse().unwrap()] };
-        let rules = vec![
-            rule("db.test", Grant { private: Some(private), limits, ..Grant::default() }),
-            rule("api.test", Grant { traffic: Traffic::Originate(Requests::default()), ..Grant::default() }),
-        ];
         let mut found = std::collections::BTreeSet::new();
-        for resource in compile(&Policy::new(rules), &Profile::default()) {
+        for resource in compile(&Policy::new(rich()), &Profile::default()) {
             types(&json(&resource.body.type_url, &resource.body.value).unwrap(), false, &mut found);
         }
         // Routes' configuration of filters that are there, and names.

@@ -4,7 +4,7 @@ use super::{
     answer::Reach,
     any::{duration, extension, host_address, number},
     chains::Chains,
-    cluster::{CONNECT_TIMEOUT, dynamic},
+    cluster::{CONNECT_TIMEOUT, dynamic, unbounded},
     dns,
     profile::Profile,
 };
@@ -51,6 +51,7 @@ fn fixed(host: &str, port: Port) -> Cluster {
     let address = host.trim_matches(['[', ']']);
     Cluster {
         connect_timeout: duration(CONNECT_TIMEOUT),
+        circuit_breakers: unbounded(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
         load_assignment: Some(ClusterLoadAssignment {
             cluster_name: name.clone(),

@@ -15,9 +15,9 @@ use super::{
     },
     unnamed,
 };
-use crate::policy::{DenyReason, Mode, Policy, Port};
+use crate::policy::{DenyReason, Policy, Port};
 use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, Route, RouteConfiguration, VirtualHost};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Up to this many rules, each rule has a virtual host of its own.
 pub const RULES_WITH_LINE: usize = 256;
@@ -88,7 +88,7 @@ pub(super) fn egress(policy: &Policy) -> (RouteConfiguration, Chains<'_>) {
     for (answer, domains) in groups {
         let (what, routes) = match &answer.what {
             What::Denied => ("denied", everything(DenyReason::DeniedByRule)),
-            What::OtherPort(refusal) => ("other-port", other_port_routes(*refusal)),
+            What::OtherPort(refusal) => ("other-port", other_port_routes(refusal)),
             What::Passes(ways) => ("allow", allow_routes(ways)),
         };
         let mut name = format!("{what}/{}", answer.rule);
@@ -101,9 +101,9 @@ pub(super) fn egress(policy: &Policy) -> (RouteConfiguration, Chains<'_>) {
         virtual_hosts.push(VirtualHost { name, domains, routes, metadata, ..Default::default() });
     }
     let mut rest = unnamed::routes(policy, label, &mut chains);
-    rest.extend(match policy.mode() {
-        Mode::Enforce => everything(DenyReason::NotListed),
-        Mode::Report => report_routes(),
+    rest.extend(match chains.report() {
+        None => everything(DenyReason::NotListed),
+        Some(chain) => report_routes(&chain),
     });
     virtual_hosts.push(everything_else("not-listed", rest));
     let table = RouteConfiguration {
@@ -149,12 +149,12 @@ fn allow_routes(ways: &Ways) -> Vec<Route> {
 pub(super) fn tunnels(ways: &Ways, authority: HeaderMatcher) -> Vec<Route> {
     let way = match &ways.tunnels {
         Ok(way) => way,
-        Err(refusal) => return refuse_or_report(*refusal, connect([authority])),
+        Err(refusal) => return refuse_or_report(refusal, connect([authority])),
     };
     let mut routes = Vec::new();
     if way.not_80 {
-        let refusal = Refusal { reason: DenyReason::MethodNotAllowed, mode: ways.mode };
-        routes.extend(refuse_or_report(refusal, connect([authority.clone(), ends_in(Port::HTTP)])));
+        let refusal = Refusal { reason: DenyReason::MethodNotAllowed, report: ways.report.clone() };
+        routes.extend(refuse_or_report(&refusal, connect([authority.clone(), ends_in(Port::HTTP)])));
     }
     routes.extend(forward(connect([authority]), way));
     routes
@@ -167,7 +167,7 @@ pub(super) fn plain(ways: &Ways, authority: &HeaderMatcher) -> Vec<Route> {
         requests(which, &headers).into_iter().flat_map(move |matches| forward(matches, way))
     });
     let rest = ways.other_plain.iter().flat_map(|(which, refusal)| {
-        requests(which, &headers).into_iter().flat_map(|matches| refuse_or_report(*refusal, matches))
+        requests(which, &headers).into_iter().flat_map(|matches| refuse_or_report(refusal, matches))
     });
     pass.chain(rest).collect()
 }
@@ -182,15 +182,13 @@ pub(super) fn refused_forms() -> [Route; 2] {
 }
 
 /// The domain `a.com:*` matches whatever stands behind the colon.
-fn other_port_routes(refusal: Refusal) -> Vec<Route> {
+fn other_port_routes(refusal: &Refusal) -> Vec<Route> {
     let host = || authority(HOST_WITH_OR_WITHOUT_PORT);
-    let tunnel = match refusal.mode {
-        Mode::Enforce => host(),
-        Mode::Report => authority(HOST_WITH_PORT),
-    };
+    let reports = refusal.report.is_some();
+    let tunnel = if reports { authority(HOST_WITH_PORT) } else { host() };
     let mut routes = refuse_or_report(refusal, connect([tunnel]));
     routes.push(refuse(DenyReason::BadHost, connect([])));
-    if refusal.mode == Mode::Report {
+    if reports {
         routes.extend(refused_forms());
     }
     routes.extend(refuse_or_report(refusal, any_path([host()])));
@@ -199,9 +197,9 @@ fn other_port_routes(refusal: Refusal) -> Vec<Route> {
 }
 
 /// In report mode every name passes. Addresses in brackets have too many spellings to be told apart from guarded ones.
-fn report_routes() -> Vec<Route> {
+fn report_routes(chain: &Arc<str>) -> Vec<Route> {
     let brackets = || authority("\\[.*");
-    let report = |matches| report(DenyReason::NotListed, matches);
+    let report = |matches| report(DenyReason::NotListed, chain, matches);
     let mut routes = report(connect([authority(NAME_WITH_PORT)]));
     routes.extend(report(connect([authority(ADDRESS_WITH_PORT)])));
     routes.push(refuse(DenyReason::NotListed, connect([brackets()])));

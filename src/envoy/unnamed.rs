@@ -2,8 +2,8 @@
 //! expressions over the authority, which only what no domain matches is compared with.
 
 use super::{
-    answer::{Answer, Label, What},
-    chains::{self, Chains},
+    answer::{Answer, Key, Label, What},
+    chains::Chains,
     matching::{any_path, by_rule, connect, large_authority, refuse},
     route::{plain, refused_forms, tunnels},
 };
@@ -57,9 +57,7 @@ fn ranges(policy: &Policy, label: Label, chains: &mut Chains<'_>) -> Vec<Route> 
         allowed.iter().map(|(range, _)| *range).chain(denied.iter().map(|(range, _)| *range)).collect();
     all.sort_by_key(|range| (Reverse(range.prefix_len()), *range));
     all.dedup();
-    all.into_iter()
-        .flat_map(|range| one_range(range, &allowed, &denied, (policy.mode(), label), chains))
-        .collect()
+    all.into_iter().flat_map(|range| one_range(range, &allowed, &denied, label, chains)).collect()
 }
 
 fn range(target: &Target) -> Option<Ipv4Net> {
@@ -73,10 +71,11 @@ fn one_range(
     range: Ipv4Net,
     allowed: &[(Ipv4Net, &Rule)],
     denied: &[(Ipv4Net, &DenyRule)],
-    (mode, label): (Mode, Label),
+    label: Label,
     chains: &mut Chains<'_>,
 ) -> Vec<Route> {
     let addresses = addresses(range);
+    let report = chains.report();
     let mut denying: Vec<_> = denied.iter().filter(|(other, _)| other.contains(&range)).collect();
     denying.sort_by_key(|(other, _)| Reverse(other.prefix_len()));
     let find = |mode: Mode, port: Option<Port>| {
@@ -112,7 +111,7 @@ fn one_range(
         .flat_map(|(_, rule)| rule.ports.iter())
         .chain(denied_ports.flat_map(crate::policy::Ports::iter))
         .collect();
-    // One expression for all ports that are answered alike.
+    // One expression for all ports that are answered alike; those that pass have chains of their own.
     let mut answers: BTreeMap<Result<Answer, String>, Vec<Port>> = BTreeMap::new();
     for port in ports {
         if let Some(rule) = find(Mode::Enforce, Some(port)) {
@@ -122,12 +121,13 @@ fn one_range(
         let rules: Vec<&Rule> =
             covering.iter().map(|(_, rule)| *rule).filter(|rule| rule.ports.contains(port)).collect();
         let on_trial = find(Mode::Report, Some(port));
-        let answer = Answer::allowed(&rules, on_trial, port, (mode, label), |rule, inner, _| {
-            let chain = chains.name(rule, &rule.target.to_string(), port, inner);
-            let key = chains::key(&chain);
-            chains.lead(inner, &chain, key.to_string());
-            Some(key)
-        });
+        let answer =
+            Answer::allowed(&rules, on_trial, (&addresses, port), (report.as_ref(), label), |rule, inner| {
+                let chain = chains.name(rule, &rule.target.to_string(), port, inner);
+                let key = chain.key();
+                chains.lead(inner, &chain, key.to_string());
+                Key::Own(key)
+            });
         if let Some(answer) = answer {
             answers.entry(Ok(answer)).or_default().push(port);
         }

@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::{
         },
     },
 };
-use prost::{DecodeError, Message};
+use prost::{DecodeError, Message, Name};
 
 /// The encoded bootstrap: what a sidecar with this policy gets, as static resources.
 pub fn static_bootstrap(policy: &Policy, profile: &Profile) -> Result<Vec<u8>, DecodeError> {
@@ -36,6 +36,9 @@ pub fn static_bootstrap(policy: &Policy, profile: &Profile) -> Result<Vec<u8>, D
     let filters = egress.flat_map(|listener| &mut listener.filter_chains);
     for filter in filters.flat_map(|chain| &mut chain.filters) {
         let Some(ConfigType::TypedConfig(config)) = &mut filter.config_type else { continue };
+        if config.type_url != HttpConnectionManager::type_url() {
+            continue;
+        }
         let mut manager = HttpConnectionManager::decode(config.value.as_slice())?;
         manager.route_specifier = Some(RouteSpecifier::RouteConfig(routes.clone()));
         config.value = manager.encode_to_vec();

@@ -1,7 +1,7 @@
 //! The reference decision: what Envoy must answer. `tests/it/oracle.rs` compares the two on the real thing.
 
 use super::{
-    AddressGuard, AnyRule, DenyReason, DenyRule, Mode, Policy, Port, Rule, literal, target::Closeness,
+    AddressGuard, AnyRule, DenyReason, DenyRule, Grant, Mode, Policy, Port, Rule, literal, target::Closeness,
 };
 use std::{cmp::Reverse, sync::LazyLock};
 
@@ -205,11 +205,15 @@ fn is_guarded(host: &str) -> bool {
 }
 
 /// Rules that cover a host and port, the closest first, in the order in which requests pass by them: those that mean it before
-/// those that report, and of each those that look at nothing, or turn requests into TLS, before those that do not.
+/// those that report, of each those that look at nothing, or turn requests into TLS, before those that do not, and then those
+/// without limits before those with some: entries add up.
 #[must_use]
 pub fn by_preference<'a>(covering: &[&'a Rule]) -> Vec<&'a Rule> {
     let mut rules = covering.to_vec();
-    rules.sort_by_key(|rule| (rule.grant.mode, !rule.grant.traffic.is_preferred()));
+    rules.sort_by_key(|rule| {
+        let Grant { mode, traffic, limits, .. } = &*rule.grant;
+        (*mode, !traffic.is_preferred(), !limits.is_empty())
+    });
     rules
 }
 
@@ -230,7 +234,7 @@ fn not_inside(rule: &Rule, request: &Request, host: &str) -> Option<DenyReason> 
     let same = match name.as_deref() {
         // Nobody else is meant by an address.
         None | Some("") => literal(host).is_some(),
-        Some(name) => name.eq_ignore_ascii_case(host),
+        Some(name) => !host.starts_with('[') && name.eq_ignore_ascii_case(host),
     };
     (!same).then_some(DenyReason::SniMismatch)
 }
@@ -254,7 +258,7 @@ fn not_this_way(covering: &[&Rule], request: &Request) -> DenyReason {
 mod tests {
     use super::*;
     use crate::policy::{
-        Grant, HostName, HostPattern, Method, Origin, PathPattern, Ports, Requests, Target, Traffic,
+        HostName, HostPattern, Method, Origin, PathPattern, Ports, Requests, Target, Traffic,
     };
     use std::sync::Arc;
 

@@ -60,9 +60,7 @@ impl PolicyDiff {
             added.extend(words(most.1));
             removed.extend(words(most.0));
         }
-        // Fewer, or a number where there was none.
-        let fewer = |a: Option<u32>, b: Option<u32>| b.is_some_and(|b| a.is_none_or(|a| b < a));
-        let (opens, closes) = (opens || fewer(most.1, most.0), closes || fewer(most.0, most.1));
+        let (opens, closes) = (opens || is_fewer(most.1, most.0), closes || is_fewer(most.0, most.1));
         Self { added, removed, opens, closes, widening }
     }
 
@@ -71,6 +69,11 @@ impl PolicyDiff {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
     }
+}
+
+/// Whether the second is less, or a number where there was none.
+fn is_fewer(one: Option<u32>, other: Option<u32>) -> bool {
+    other.is_some_and(|other| one.is_none_or(|one| other < one))
 }
 
 fn widening(new: &Policy, added: &[String], opened: &[String], report: bool) -> Vec<(String, Widening)> {
@@ -186,6 +189,19 @@ impl Policy {
             changes.push(match new.mode() {
                 Mode::Report => Change::Opens { entry, origin, widening: Some(Widening::ReportMode) },
                 Mode::Enforce => Change::Closes { entry, origin },
+            });
+        }
+        let most = (self.max_connections(), new.max_connections());
+        if most.0 != most.1 {
+            let entry = most.1.map_or_else(
+                || "max_connections: none".to_owned(),
+                |most| format!("max_connections: {most}"),
+            );
+            let origin = String::new();
+            changes.push(if is_fewer(most.0, most.1) {
+                Change::Closes { entry, origin }
+            } else {
+                Change::Opens { entry, origin, widening: None }
             });
         }
         for rule in missing(new, self) {

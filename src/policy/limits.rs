@@ -5,9 +5,9 @@ use std::{fmt, time::Duration};
 /// Limits of one rule. What is not said is not limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limits {
-    /// Connections at a time, of each host form, port and kind (tunnels, plain requests) for itself.
+    /// Tunnels at a time, of each host form and port for itself.
     pub connections: Option<u32>,
-    /// Requests a minute, CONNECT among them, all hosts of the rule together.
+    /// Requests a minute, of each host form, tunnels, plain requests and each path for themselves.
     pub requests_per_minute: Option<u32>,
     /// Bytes that one tunnel or one request may send.
     pub upload: Option<u64>,
@@ -32,6 +32,20 @@ impl Limits {
             && wider(self.requests_per_minute.as_ref(), other.requests_per_minute.as_ref())
             && wider(self.upload.as_ref(), other.upload.as_ref())
             && wider(self.idle.as_ref(), other.idle.as_ref())
+    }
+
+    /// The wider of both, for what one of the two lets through.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        fn wider<T: Ord + Copy>(one: Option<T>, other: Option<T>) -> Option<T> {
+            one.zip(other).map(|(one, other)| one.max(other))
+        }
+        Self {
+            connections: wider(self.connections, other.connections),
+            requests_per_minute: wider(self.requests_per_minute, other.requests_per_minute),
+            upload: wider(self.upload, other.upload),
+            idle: wider(self.idle, other.idle),
+        }
     }
 
     /// What is said here, else there.

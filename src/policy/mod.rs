@@ -86,12 +86,17 @@ impl Policy {
         self.max_connections
     }
 
-    /// What of this policy `old` allows already: the step between the two that only takes away. A rule counts as a
-    /// whole, so one that no single old rule includes is left out.
+    /// What this policy and `old` both allow: the step between the two that only takes away. Rules count as a whole: those of
+    /// each that a single one of the other includes.
     #[must_use]
     pub fn narrowed_to(&self, old: &Self) -> Self {
-        let before = old.index();
-        let rules = self.rules.iter().filter(|rule| before.includes(rule)).cloned().collect();
+        let (before, now) = (old.index(), self.index());
+        let mut rules: Vec<Arc<Rule>> =
+            self.rules.iter().filter(|rule| before.includes(rule)).cloned().collect();
+        // An entry that is made wider stays as narrow as it was for now.
+        let narrow = old.rules.iter().filter(|rule| now.includes(rule) && !rules.contains(rule));
+        let narrow: Vec<_> = narrow.cloned().collect();
+        rules.extend(narrow);
         let denied = self.denied.iter().chain(&*old.denied).cloned().collect();
         let most = self.max_connections.into_iter().chain(old.max_connections).min();
         Self::with(rules, denied, self.mode.min(old.mode)).for_connections(most)
@@ -167,6 +172,6 @@ mod tests {
         ]);
         let shared = new.narrowed_to(&old);
         let shared: Vec<_> = shared.rules().iter().map(|rule| rule.spelling()).collect();
-        assert_eq!(shared, ["a.test", "*.x.a.test"]);
+        assert_eq!(shared, ["a.test", "b.test", "*.x.a.test"]);
     }
 }

@@ -90,7 +90,9 @@ impl DenyReason {
     pub const fn hint(self) -> &'static str {
         match self {
             Self::NotListed => "the host is not in the allowlist; add it there if it should be reachable",
-            Self::PortNotListed => "the host is listed, this port is not; add host:port to the allowlist",
+            Self::PortNotListed => {
+                "the host is listed, this port is not; add host:port to the allowlist, or, with `tls: originate`, ask for http://"
+            }
             Self::DeniedByRule => "a deny entry names the host, and deny entries win over all others",
             Self::MethodNotAllowed => {
                 "the host is listed, this method is not (CONNECT, too, is one: to port 80 it needs `protocol: tcp`)"

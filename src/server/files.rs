@@ -7,15 +7,16 @@ use crate::{
 };
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::SystemTime};
 
-/// Looks once at allowlist files and directories, and reads them as the server does at its start.
+/// Looks once at allowlist files and directories, and reads them as the server does at its start, with or without findings
+/// about who can change them.
 #[must_use]
-pub fn read(paths: &[PathBuf]) -> Loaded {
+pub fn read(paths: &[PathBuf], accept_exposed: bool) -> Loaded {
     let mut ledger = Ledger::default();
     let named = || paths.iter().cloned().map(Place::Path);
-    ledger.read(&found(&scan(&named().collect::<Vec<_>>(), MAX_BYTES), paths.len(), false));
+    ledger.read(&found(&scan(&named().collect::<Vec<_>>(), MAX_BYTES), paths.len(), accept_exposed));
     follow_includes(&mut ledger, |included| {
         let places = named().chain(patterns(included).map(Place::Pattern));
-        found(&scan(&places.collect::<Vec<_>>(), MAX_BYTES), paths.len(), false)
+        found(&scan(&places.collect::<Vec<_>>(), MAX_BYTES), paths.len(), accept_exposed)
     });
     ledger.settle(Timestamp::of(SystemTime::now()))
 }
@@ -73,11 +74,13 @@ fn exposed(exposure: &Exposure) -> Exposed {
             "take that away: chmod o-w, or set its sticky bit",
         ),
         Exposure::Group(group) => (
-            format!("the group {group} may write the file"),
+            format!("the group {group} may write the file or its directory"),
             "take that away: chmod g-w; or say --accept-exposed-files",
         ),
         Exposure::Owner(user) => (
-            format!("the file belongs to user {user}, who is neither root nor the one that exeat runs as"),
+            format!(
+                "the file or its directory belongs to user {user}, who is neither root nor the one that exeat runs as"
+            ),
             "give it to root; or, if that user is trusted with the policy, say --accept-exposed-files",
         ),
         Exposure::Elsewhere(path) => (

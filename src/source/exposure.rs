@@ -1,5 +1,6 @@
 //! Who else can change a file: whoever can write it decides what is allowed.
 
+use rustix::fs::StatVfsMountFlags;
 use std::{
     fs::{self, Metadata},
     io,
@@ -14,10 +15,10 @@ pub enum Exposure {
     Everybody,
     /// Everybody may replace it, because everybody may write its directory.
     Directory(PathBuf),
-    /// A group may write it that is not the server's own.
-    Group(u32),
-    /// It belongs to a user that is neither root nor the server's.
+    /// It or its directory belongs to a user that is neither root nor the server's.
     Owner(u32),
+    /// A group may write it or its directory that is neither root's nor the server's.
+    Group(u32),
     /// Its name is a link to a place outside its directory.
     Elsewhere(PathBuf),
 }
@@ -32,21 +33,31 @@ impl Exposure {
         if file.mode() & WRITTEN_BY_OTHERS != 0 {
             return Some(Self::Everybody);
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        // Whoever can write the directory can put another file in its place.
+        let directory = fs::metadata(parent).ok().filter(|_| !is_read_only(parent));
         let open = |mode: u32| mode & WRITTEN_BY_OTHERS != 0 && mode & STICKY == 0;
-        if fs::metadata(parent).is_ok_and(|directory| open(directory.mode())) {
+        if directory.as_ref().is_some_and(|directory| open(directory.mode())) {
             return Some(Self::Directory(parent.to_owned()));
         }
-        if let Some(target) = leads_out(path, parent).ok().flatten() {
-            return Some(Self::Elsewhere(target));
+        let both = || [Some(file), directory.as_ref()].into_iter().flatten();
+        let user = rustix::process::geteuid().as_raw();
+        if let Some(owner) = both().map(MetadataExt::uid).find(|owner| *owner != 0 && *owner != user) {
+            return Some(Self::Owner(owner));
         }
-        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        if file.uid() != 0 && file.uid() != user {
-            return Some(Self::Owner(file.uid()));
+        let own = rustix::process::getegid().as_raw();
+        let written = both().filter(|one| one.mode() & WRITTEN_BY_GROUP != 0);
+        if let Some(group) = written.map(MetadataExt::gid).find(|group| *group != 0 && *group != own) {
+            return Some(Self::Group(group));
         }
-        let foreign = file.gid() != group;
-        (file.mode() & WRITTEN_BY_GROUP != 0 && foreign).then(|| Self::Group(file.gid()))
+        leads_out(path, parent).ok().flatten().map(Self::Elsewhere)
     }
+}
+
+/// Mounts of ConfigMaps let everybody write, and nobody can.
+fn is_read_only(directory: &Path) -> bool {
+    rustix::fs::statvfs(directory).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// Where a link leads, if that is not below the directory that it is in.

@@ -120,19 +120,19 @@ fn chains(listeners: &[serde_json::Value]) -> String {
             let name = chain["name"].as_str().unwrap();
             let keys = domains.as_array().into_iter().flatten();
             let keys = keys.filter(|one| action(&one["on_match"]).as_deref() == Some(name));
-            let mut keys: Vec<&str> = keys
+            let keys: Vec<&str> = keys
                 .flat_map(|one| one["domains"].as_array().unwrap())
                 .map(|key| key.as_str().unwrap())
                 .collect();
-            if action(&matchers["on_no_match"]).as_deref() == Some(name) {
-                keys.push("anything else");
-            }
             let filters = chain["filters"].as_array().unwrap();
             let cluster = filters.last().unwrap()["typed_config"]["cluster"].as_str().unwrap();
-            let resolves = if filters.len() > 1 { " (resolves)" } else { "" };
+            let has = |name: &str| filters.iter().any(|one| one["name"].as_str().unwrap().ends_with(name));
+            let resolves = if has("sni_dynamic_forward_proxy") { " (resolves)" } else { "" };
+            let limited = if has("connection_limit") { " (limited)" } else { "" };
             let listener = listener["name"].as_str().unwrap();
             if cluster != name {
-                writeln!(text, "{listener}: {name}: [{}] -> {cluster}{resolves}", keys.join(", ")).unwrap();
+                writeln!(text, "{listener}: {name}: [{}] -> {cluster}{resolves}{limited}", keys.join(", "))
+                    .unwrap();
             }
         }
     }

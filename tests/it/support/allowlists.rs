@@ -50,7 +50,18 @@ pub fn entry() -> impl Strategy<Value = String> {
     });
     let private = (pick(&ADDRESSES), pick(&PORTS))
         .prop_map(|(host, port)| format!("{{host: \"{host}\", ports: [{port}], private: true}}"));
-    prop_oneof![8 => plain, 4 => http, 3 => tunnel, 2 => report, 2 => private, 1 => originate]
+    // Far above what is asked for, so that only their order counts.
+    let limited = (host(), pick(&["443", "8443", "9000"]), pick(&["connections", "upload"])).prop_map(
+        |(host, port, key)| {
+            let most = if key == "upload" { "1GiB" } else { "1000" };
+            format!("{{host: \"{host}\", ports: [{port}], limits: {{{key}: {most}}}}}")
+        },
+    );
+    let listed = (pick(&BASES), pick(&["8443", "9000"]), pick(&["127.0.0.0/8", "10.0.0.0/8, 127.0.0.0/8"]))
+        .prop_map(|(host, port, addresses)| {
+            format!("{{host: {host}, ports: [{port}], private: true, addresses: [{addresses}]}}")
+        });
+    prop_oneof![2 => limited, 1 => listed, 8 => plain, 4 => http, 3 => tunnel, 2 => report, 2 => private, 1 => originate]
 }
 
 pub fn denial() -> impl Strategy<Value = String> {
