@@ -110,7 +110,7 @@ impl DenyReason {
             Self::UploadLimit => "the entry allows fewer bytes to be sent at once",
             Self::TooManyConnections => "the entry allows fewer connections at a time",
             Self::PrivateAddress => {
-                "the host leads to a private address; an entry with `private: true` may, and the control plane's --allow-range lifts a range"
+                "the host leads to a private address; an entry with `private: true` may (to metadata and the like if its `addresses` say so), and the control plane's --allow-range lifts a range"
             }
             Self::UpgradeNotAllowed => "only WebSocket upgrades pass",
             Self::BadPath => "the path contains escaped slashes",

@@ -44,6 +44,19 @@ fn findings_have_a_place_a_fix_and_an_exit_code() {
 }
 
 #[test]
+fn files_that_others_can_change_are_pointed_out() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("allowlist.yaml");
+    fs::write(&file, "- a.test\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    let (code, out, _) = check(directory.path(), &["--strict"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("[file-exposed] everybody on the machine may write the file"), "{out}");
+    assert_eq!(check(directory.path(), &["--strict", "--accept-exposed-files"]).0, Some(0));
+}
+
+#[test]
 fn several_files_and_directories_are_one_allowlist() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("teams")).unwrap();

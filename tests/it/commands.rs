@@ -63,6 +63,11 @@ fn what_is_valid_is_valid_for_envoy() {
         ));
     }
     list.push_str("  - {host: \"2606:4700::1111\", ports: [443]}\n  - {host: db, ports: [5432], protocol: tcp, private: true}\n");
+    list.push_str(
+        "  - {host: lim.example, limits: {connections: 2, requests_per_minute: 1500, upload: 1GiB, idle: 1h}}\n  - {host: api.example, tls: \
+         originate, paths: [/v1/*]}\n  - {host: db2.example, ports: [5432], private: true, addresses: [10.0.5.0/24]}\nagents:\n  one: {match: \
+         {node_id: one}, mode: report, max_connections: 9}\n",
+    );
     fs::write(directory.path().join("allowlist.yaml"), list).unwrap();
     let envoy = envoy_binary();
     let (code, out, err) = run(directory.path(), &["check", "--envoy", envoy.to_str().unwrap()]);

@@ -47,6 +47,9 @@ fn tls_for_the_host_goes_on_however_it_is_spelled() {
         let mut inside = inside.tls(Some(name)).unwrap_or_else(|error| panic!("{host} {name}: {error}"));
         assert_eq!(inside.get_inside(host).code, 200, "{host} {name}");
     }
+    // One name, however it is spelled: else a client could fill the cache with a listed name.
+    let asked = stack.dns.asked();
+    assert_eq!(asked.iter().filter(|name| *name == "a.test").count(), 1, "{asked:?}");
     // Nobody asks for an address by SNI.
     let at = stack.at(&stack.block.host(2).to_string());
     let (inside, reply) = tunnel(stack.proxy(), &at);

@@ -23,7 +23,7 @@ fn each_answer_says_which_line_decides_and_what_to_write() {
             "git.test",
             1,
             "denied: git.test (git.test port 443): port-not-listed\n  the host is listed, this port is not; add host:port \
-             to the allowlist\n  near: allowlist.yaml:4: git.test:8443: the host is covered, port 443 is not\n\
+             to the allowlist, or, with `tls: originate`, ask for http://\n  near: allowlist.yaml:4: git.test:8443: the host is covered, port 443 is not\n\
              to allow it, add:\n  - git.test:443\n",
         ),
         (
@@ -44,8 +44,8 @@ fn each_answer_says_which_line_decides_and_what_to_write() {
             "http://git.test:443/",
             1,
             "denied: http://git.test:443/ (git.test port 443): port-not-listed\n  the host is listed, this port is not; \
-             add host:port to the allowlist, or, with `tls: originate`, ask for http://\n  near: allowlist.yaml:4: git.test:8443: the host is covered, port 443 is \
-             not\nto allow it, add:\n  - git.test:443\n",
+             add host:port to the allowlist, or, with `tls: originate`, ask for http://\n  near: allowlist.yaml:4: git.test:8443: \
+             the host is covered, port 443 is not\nto allow it, add:\n  - git.test:443\n",
         ),
     ] {
         let (exit, out, err) = why(directory.path(), &[target]);
