@@ -72,15 +72,15 @@ pub(super) fn of_checks() -> Vec<AccessLog> {
     };
     let mut lines: Vec<AccessLog> =
         [(DenyReason::SniMismatch, mismatch), (DenyReason::NotTls, not_tls)].map(line).into();
-    let full = JsonFormat::new(of_tunnels(DENY_ACTION, DenyReason::TooManyConnections.as_str()));
-    lines.push(to(full, Some(flagged("UF"))));
+    // There is no chain for it, or no room.
+    let refused = JsonFormat::new(of_tunnels(DENY_ACTION, &known(carry::REFUSED)));
+    lines.push(to(refused, Some(flagged("UF"))));
     lines
 }
 
 /// What chains carried and did not carry. Requests have lines of their own.
 pub(super) fn of_chains(inner: Inner) -> Vec<AccessLog> {
     let tunnels = matches!(inner, Inner::Tls | Inner::Tcp);
-    let known = |key: &str| format!("%FILTER_STATE({key}:PLAIN)%");
     let line =
         |action: &str, reason: &str, filter| to(JsonFormat::new(of_tunnels(action, reason)), Some(filter));
     let passed = |filter| line(&known(carry::ACTION), &known(carry::REASON), filter);
@@ -89,12 +89,18 @@ pub(super) fn of_chains(inner: Inner) -> Vec<AccessLog> {
         lines.push(passed(deny::cel_filter("has(upstream.address)".to_owned())));
         // It could not be connected.
         lines.push(passed(flagged("UF")));
-        // Its chain was taken away at that moment.
+    }
+    if inner == Inner::Tcp {
+        // Its chain was just taken away. Of tunnels with TLS the check knows that.
         lines.push(line(DENY_ACTION, DenyReason::NotListed.as_str(), flagged("NR")));
     }
     // What a name leads to was not among the addresses of its entry.
     lines.push(line(DENY_ACTION, DenyReason::PrivateAddress.as_str(), flagged("UH")));
     lines
+}
+
+fn known(key: &str) -> String {
+    format!("%FILTER_STATE({key}:PLAIN)%")
 }
 
 fn flagged(flag: &str) -> AccessLogFilter {
@@ -106,7 +112,6 @@ fn flagged(flag: &str) -> AccessLogFilter {
 
 /// The line of a tunnel: what there is of the fields of requests, and the SNI.
 fn of_tunnels(action: &str, reason: &str) -> Vec<(&'static str, String)> {
-    let known = |key: &str| format!("%FILTER_STATE({key}:PLAIN)%");
     vec![
         ("time", "%START_TIME%".to_owned()),
         ("action", action.to_owned()),

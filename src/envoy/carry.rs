@@ -77,6 +77,8 @@ pub(super) const CLIENT: &str = "exeat.client";
 pub(super) const ACTION: &str = "exeat.action";
 /// Why it would be denied if not.
 pub(super) const REASON: &str = "exeat.reason";
+/// Why a tunnel is refused that finds no chain, or one without room.
+pub(super) const REFUSED: &str = "exeat.refused";
 /// The request id, which is taken from requests that go on.
 pub(super) const ID: &str = "exeat.id";
 /// Where the dynamic forward proxy's cluster is to go, in place of a host header or an SNI.
@@ -139,6 +141,7 @@ fn known() -> Vec<FilterStateValue> {
         value(CLIENT, &of_tunnels("source.address")),
         value(ACTION, &of_tunnels(&deny::passing_action())),
         value(REASON, &of_tunnels(&deny::passing_reason())),
+        value(REFUSED, &of_tunnels(&deny::refused_reason())),
     ]
 }
 

@@ -107,6 +107,13 @@ pub(super) fn passing_reason() -> String {
     format!("({}'')", DenyReason::ALL.iter().map(reason).collect::<String>())
 }
 
+/// Why what was let through finds no chain, or one without room, as an expression: what allowed it was just taken away, or its
+/// entry has a limit.
+pub(super) fn refused_reason() -> String {
+    let (full, gone) = (DenyReason::TooManyConnections.as_str(), DenyReason::NotListed.as_str());
+    format!("(xds.route_name == '{LIMITED}' ? '{full}' : '{gone}')")
+}
+
 /// An expression that gives the rule of the route, else of the virtual host, as `file:line`.
 pub(super) fn rule_expression() -> String {
     let at = |what: &str| format!("xds.{what}_metadata.filter_metadata.{NAMESPACE}.{RULE_KEY}");

@@ -51,6 +51,9 @@ use envoy_types::pb::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
+/// How often, and after how long, a chain is looked for again.
+pub(super) const AGAIN: u32 = 3;
+pub(super) const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(20));
 /// A chain, and a cluster that does not exist.
 const NOWHERE: &str = "nowhere";
 /// What all internal listeners are.

@@ -2,18 +2,19 @@
 
 use super::{
     answer::{Refusal, Way},
-    any::{duration, metadata},
+    any::{duration, metadata, number},
     carry,
     chains::Inner,
     deny::{self, RULE_KEY},
-    limits,
+    inner, limits,
 };
 use crate::policy::{DenyReason, PathPattern, Port, Requests};
 use envoy_types::pb::{
     envoy::{
         config::route::v3::{
-            DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteMatch,
+            DirectResponseAction, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteMatch,
             header_matcher::HeaderMatchSpecifier,
+            retry_policy::RetryBackOff,
             route::Action,
             route_action::{
                 ClusterSpecifier, MaxStreamDuration, UpgradeConfig, upgrade_config::ConnectConfig,
@@ -51,7 +52,7 @@ pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
     let longest = way
         .max_tunnel
         .map(|longest| MaxStreamDuration { max_stream_duration: duration(longest), ..Default::default() });
-    let route = |matches: RouteMatch, cluster: &str, filters: Vec<(&'static str, Any)>| Route {
+    let route = |matches: RouteMatch, cluster: &str, retry_policy, filters: Vec<(&'static str, Any)>| Route {
         name: name.clone(),
         r#match: Some(matches),
         action: Some(Action::Route(RouteAction {
@@ -61,6 +62,7 @@ pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
             upgrade_configs: vec![upgrade.clone()],
             max_stream_duration: longest,
             idle_timeout: way.limits.idle.and_then(duration),
+            retry_policy,
             ..Default::default()
         })),
         typed_per_filter_config: filters
@@ -71,7 +73,7 @@ pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
     };
     let carry = |matches, limits: Vec<(&'static str, Any)>| {
         let told = carry::told(way).map(|config| (carry::KEY_FILTER, config));
-        route(matches, carry::entrance(way.inner), told.into_iter().chain(limits).collect())
+        route(matches, carry::entrance(way.inner), Some(again()), told.into_iter().chain(limits).collect())
     };
     // Where a request first comes to.
     let limits = limits::of_route(&way.limits);
@@ -79,8 +81,20 @@ pub(super) fn forward(matches: RouteMatch, way: &Way) -> Vec<Route> {
         return vec![carry(matches, limits)];
     };
     let resolved = RouteMatch { filter_state: vec![carry::resolved()], ..matches.clone() };
-    let first = route(matches, cluster, filters.into_iter().chain(limits).collect());
+    let first = route(matches, cluster, None, filters.into_iter().chain(limits).collect());
     vec![carry(resolved, Vec::new()), first]
+}
+
+/// An edit that renames a chain changes routes first: what comes between the two finds the chain a moment later. Nothing of a
+/// request has been sent by then.
+fn again() -> RetryPolicy {
+    let (base, most) = inner::AGAIN_AFTER;
+    RetryPolicy {
+        retry_on: "connect-failure".to_owned(),
+        num_retries: number(inner::AGAIN),
+        retry_back_off: Some(RetryBackOff { base_interval: duration(base), max_interval: duration(most) }),
+        ..Default::default()
+    }
 }
 
 /// 403.
@@ -187,7 +201,7 @@ pub(super) fn large_authority(pattern: &str) -> HeaderMatcher {
 /// An expression that is larger than Envoy lets them be by default: those of exeat are made of bounded lists.
 #[expect(deprecated, reason = "the alternative is a setting of each sidecar's bootstrap")]
 fn large(pattern: &str) -> MatchPattern {
-    let engine = GoogleRe2 { max_program_size: super::any::number(MAX_PROGRAM_SIZE) };
+    let engine = GoogleRe2 { max_program_size: number(MAX_PROGRAM_SIZE) };
     let engine_type = Some(EngineType::GoogleRe2(engine));
     MatchPattern::SafeRegex(RegexMatcher { regex: pattern.to_owned(), engine_type })
 }

@@ -14,7 +14,7 @@ use super::{
 use envoy_types::pb::{
     envoy::{
         config::{
-            core::v3::CelExpressionConfig,
+            core::v3::{BackoffStrategy, CelExpressionConfig},
             listener::v3::{
                 Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
             },
@@ -57,6 +57,12 @@ pub(super) fn listener() -> Listener {
         // The check is made on the first bytes: nothing may be dialled before.
         upstream_connect_mode: UpstreamConnectMode::OnDownstreamData.into(),
         max_early_data_bytes: number(EARLY_DATA),
+        // As routes do: an edit may be on its way.
+        max_connect_attempts: number(1 + inner::AGAIN),
+        backoff_options: Some(BackoffStrategy {
+            base_interval: duration(inner::AGAIN_AFTER.0),
+            max_interval: duration(inner::AGAIN_AFTER.1),
+        }),
         ..inner::tcp_proxy(Inner::Tls.name())
     };
     Listener {

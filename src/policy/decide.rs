@@ -3,7 +3,7 @@
 use super::{
     AddressGuard, AnyRule, DenyReason, DenyRule, Grant, Mode, Policy, Port, Rule, literal, target::Closeness,
 };
-use std::{cmp::Reverse, sync::LazyLock};
+use std::{cmp::Reverse, sync::LazyLock, time::Duration};
 
 /// How a request asks for its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,13 +206,14 @@ fn is_guarded(host: &str) -> bool {
 
 /// Rules that cover a host and port, the closest first, in the order in which requests pass by them: those that mean it before
 /// those that report, of each those that look at nothing, or turn requests into TLS, before those that do not, and then those
-/// without limits before those with some: entries add up.
+/// without limits before those with some, and those that let live longer before others: entries add up.
 #[must_use]
 pub fn by_preference<'a>(covering: &[&'a Rule]) -> Vec<&'a Rule> {
     let mut rules = covering.to_vec();
     rules.sort_by_key(|rule| {
-        let Grant { mode, traffic, limits, .. } = &*rule.grant;
-        (*mode, !traffic.is_preferred(), !limits.is_empty())
+        let Grant { mode, traffic, limits, max_tunnel, .. } = &*rule.grant;
+        let longest = Reverse(max_tunnel.unwrap_or(Duration::MAX));
+        (*mode, !traffic.is_preferred(), !limits.is_empty(), longest)
     });
     rules
 }
