@@ -66,7 +66,7 @@ def sni_trick():
         with TLS_OF_ANYONE.wrap_socket(sock, server_hostname=UNLISTED) as secured:
             return f"ANSWERED {ask(secured, UNLISTED)}"
     except (OSError, http.client.HTTPException):
-        return "closed   before anything was dialled"
+        return "closed   by the proxy"
 
 
 def plain(url, body=None):
