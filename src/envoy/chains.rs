@@ -3,12 +3,11 @@
 //! When an edit takes a chain away or renames it, Envoy closes the connections on it, and no others. So a chain is named by
 //! what its entry means, and by nothing that another edit may shift. Knows nothing of protobuf, only the names of clusters.
 
-use super::answer::Reach;
+use super::{answer::Reach, chain_name::ChainName};
 use crate::policy::{DenyRule, Grant, Limits, Mode, Policy, Port, Rule, Target, Traffic};
 use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -229,50 +228,6 @@ impl<'a> Chains<'a> {
 
     pub(super) const fn sites(&self) -> &BTreeMap<(String, Port), Reach> {
         &self.sites
-    }
-}
-
-/// What a chain is called, and found by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ChainName {
-    /// A form of a host, and a port.
-    site: String,
-    /// A mark of everything else that the chain stands for.
-    mark: Option<String>,
-}
-
-/// Keys have this that are no plain authorities: routes let no authority pass that has it.
-const NO_AUTHORITY: char = '#';
-
-impl ChainName {
-    fn new(site: String, marks: &[String]) -> Self {
-        let mark = format!("{:08x}", xxh3_64(marks.join("\n").as_bytes()) >> 32);
-        Self { site, mark: (!marks.is_empty()).then_some(mark) }
-    }
-
-    /// What a key for it has behind the authority: a request that was let through by what was in force before finds no chain
-    /// any more that stands for less.
-    pub(super) fn mark(&self) -> Option<Arc<str>> {
-        self.mark.as_deref().map(Arc::from)
-    }
-
-    /// The key of an authority.
-    pub(super) fn key_of(&self, authority: &str) -> String {
-        match &self.mark {
-            Some(mark) => format!("{authority}{NO_AUTHORITY}{mark}"),
-            None => authority.to_owned(),
-        }
-    }
-
-    /// The key where no authority leads to it.
-    pub(super) fn key(&self) -> Arc<str> {
-        format!("{NO_AUTHORITY}{:016x}", xxh3_64(self.to_string().as_bytes())).into()
-    }
-}
-
-impl fmt::Display for ChainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.key_of(&self.site))
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) const AGAIN: u32 = 3;
 pub(super) const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(20));
 /// A chain, and a cluster that does not exist.
 const NOWHERE: &str = "nowhere";
+
 /// What all internal listeners are.
 pub(super) fn listener(name: &str) -> Listener {
     Listener {
@@ -65,7 +66,7 @@ pub(super) fn listener(name: &str) -> Listener {
     }
 }
 
-/// The listener of some chains. What no key leads to a chain has none and is closed.
+/// The listener of some chains. A connection whose key leads to none of them is closed.
 pub(super) fn of_chains(inner: Inner, chains: BTreeMap<String, Chain>, profile: &Profile) -> Listener {
     let filter_chains = chains.iter().map(|(name, chain)| filter_chain(name, inner, chain, profile));
     // A listener must have one. Nothing leads there, and it leads nowhere.

@@ -27,6 +27,7 @@ mod any;
 mod bootstrap;
 mod bootstrap_tls;
 mod carry;
+mod chain_name;
 mod chains;
 mod cluster;
 mod deny;
