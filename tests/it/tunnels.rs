@@ -1,6 +1,6 @@
 //! What a tunnel carries: TLS for the host that CONNECT asked for, or, where an entry says so, anything.
 
-use crate::support::{Connection, Stack, deny_reason, secure_tunnel, tunnel};
+use crate::support::{Connection, Stack, deny_reason, secure_tunnel, tunnel, tunnel_by_http2};
 use serde_json::Value;
 use std::{
     io::{Read, Write},
@@ -97,6 +97,31 @@ fn tls_for_another_host_is_closed_before_anything_happens() {
     let lines = stack.sidecar.logged();
     let of_a = lines.iter().filter(|line| line["host"] == stack.at("a.test").as_str()).count();
     assert_eq!(of_a, 6);
+}
+
+/// B-17: a tunnel is one however it is asked for.
+#[test]
+fn tunnels_by_http_2_are_checked_too() {
+    let stack = stack();
+    for protocol in [None, Some("bytestream")] {
+        let open = |host: &str| tunnel_by_http2(stack.proxy(), &stack.at(host), protocol);
+        let (inside, code) = open("a.test");
+        assert_eq!(code, 200, "{protocol:?}");
+        assert_eq!(inside.tls(Some("a.test")).unwrap().get_inside("a.test").code, 200, "{protocol:?}");
+        let before = stack.upstream.connections();
+        assert!(open("a.test").0.tls(Some("evil.test")).is_err(), "{protocol:?}");
+        let (mut raw, _) = open("a.test");
+        raw.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+        assert!(raw.ends_within(Duration::from_secs(30)), "{protocol:?}");
+        assert_eq!(open("evil.test").1, 403, "{protocol:?}");
+        assert_eq!(stack.upstream.connections(), before, "{protocol:?}");
+    }
+    for protocol in ["websocket", "connect-udp", "connect-ip", "h2c"] {
+        let before = stack.upstream.connections();
+        let (_, code) = tunnel_by_http2(stack.proxy(), &stack.at("a.test"), Some(protocol));
+        assert!(code >= 400, "{protocol}: {code}");
+        assert_eq!(stack.upstream.connections(), before, "{protocol}");
+    }
 }
 
 #[test]
