@@ -7,16 +7,20 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::print_stdout)]
 
+mod support;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::Stdio,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use support::{Killed, start_envoy};
 
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
 const EDITS: usize = 200;
@@ -26,16 +30,8 @@ const TOGGLED: &str = "toggled.bench.test";
 const EXEAT_PROXY: &str = "127.0.0.1:11010";
 const REFERENCE_PROXY: &str = "127.0.0.1:11011";
 const ADMIN: &str = "127.0.0.1:11012";
+const XDS: &str = "127.0.0.1:11013";
 const IDLE: Duration = Duration::from_secs(10);
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Save {
@@ -68,40 +64,11 @@ fn route_file(count: usize, with_toggled: bool) -> String {
 }
 
 fn reference_bootstrap(directory: &Path, resolver: SocketAddr) -> String {
-    let dns = format!(
-        "{{name: d, dns_lookup_family: V4_ONLY, typed_dns_resolver_config: {{name: envoy.network.dns_resolver.cares, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig, resolvers: [{{socket_address: {{address: {}, port_value: {}}}}}]}}}}}}",
-        resolver.ip(),
-        resolver.port()
+    let routes = directory.join("routes.yaml").display().to_string();
+    let routes = format!(
+        "rds: {{route_config_name: egress, config_source: {{path_config_source: {{path: {routes}}}}}}}"
     );
-    let proxy: SocketAddr = REFERENCE_PROXY.parse().unwrap();
-    format!(
-        "node: {{id: reference, cluster: reference}}
-static_resources:
-  listeners:
-  - name: egress
-    address: {{socket_address: {{address: {ip}, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: egress
-          upgrade_configs: [{{upgrade_type: CONNECT}}]
-          rds: {{route_config_name: egress, config_source: {{path_config_source: {{path: {routes}}}}}}}
-          http_filters:
-          - name: dfp
-            typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig, dns_cache_config: {dns}}}
-          - name: router
-            typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: forward
-    lb_policy: CLUSTER_PROVIDED
-    cluster_type: {{name: envoy.clusters.dynamic_forward_proxy, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig, dns_cache_config: {dns}}}}}
-",
-        ip = proxy.ip(),
-        port = proxy.port(),
-        routes = directory.join("routes.yaml").display(),
-    )
+    support::forward_proxy(REFERENCE_PROXY, resolver, &routes)
 }
 
 /// A DNS server for which nothing exists: passing the policy shows as 503, and costs the same on both sides.
@@ -213,29 +180,6 @@ fn percentile(times: &mut [Duration], percent: usize) -> f64 {
     times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1000.0
 }
 
-fn envoy() -> PathBuf {
-    std::env::var_os("ENVOY_BIN").map_or_else(
-        || {
-            let target =
-                Path::new(env!("CARGO_BIN_EXE_exeat")).ancestors().nth(2).unwrap().join("test-tools");
-            exeat::sidecar::install(&target).unwrap()
-        },
-        PathBuf::from,
-    )
-}
-
-fn start_envoy(bootstrap: &Path) -> Killed {
-    Killed(
-        Command::new(envoy())
-            .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "critical", "-c"])
-            .arg(bootstrap)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    )
-}
-
 /// exeat with its log lines.
 struct Exeat {
     process: Killed,
@@ -243,18 +187,8 @@ struct Exeat {
 }
 
 fn start_exeat(list: &Path, resolver: SocketAddr, log: &str) -> Exeat {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_exeat"))
-        .args(["serve", "--log-format", "json", "--log", log, "--xds-listen", "127.0.0.1:11013"])
-        .args([
-            "--egress-listen",
-            EXEAT_PROXY,
-            "--admin-listen",
-            ADMIN,
-            "--dns-resolver",
-            &resolver.to_string(),
-        ])
-        .arg("--allowlist")
-        .arg(list)
+    let mut child = support::exeat(list, [XDS, EXEAT_PROXY, ADMIN], resolver)
+        .args(["--log-format", "json", "--log", log])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -304,12 +238,6 @@ fn cpu_seconds(pid: u32) -> f64 {
     (fields[11] + fields[12]) / 100.0
 }
 
-fn rss_mib(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-}
-
 fn main() {
     let resolver = dns();
     println!("| entries | saved by | edits | median ms | p99 ms | until published, ms | of the reference |");
@@ -334,14 +262,7 @@ fn main() {
         let texts = [allowlist(size, false), allowlist(size, true)];
         save(&path, &texts[1], Save::InPlace);
         let exeat = start_exeat(&path, resolver, "info,exeat=debug");
-        let bootstrap = directory.path().join("bootstrap.yaml");
-        let output = Command::new(env!("CARGO_BIN_EXE_exeat"))
-            .args(["bootstrap", "--node-id", "bench", "--xds-address", "127.0.0.1:11013", "--admin-socket"])
-            .arg(directory.path().join("admin.sock"))
-            .output()
-            .unwrap();
-        fs::write(&bootstrap, output.stdout).unwrap();
-        let _envoy = start_envoy(&bootstrap);
+        let _envoy = start_envoy(&support::bootstrap(directory.path(), XDS));
         let mut probe = Probe::open(EXEAT_PROXY);
         probe.wait_until(false);
         for (how, what) in [(Save::Rename, "exeat, rename"), (Save::InPlace, "exeat, in place")] {
@@ -357,7 +278,10 @@ fn main() {
             let before = cpu_seconds(pid);
             thread::sleep(IDLE);
             let used = (cpu_seconds(pid) - before) / IDLE.as_secs_f64() * 100.0;
-            println!("| {size} | idle server: {used:.2} % of a core, {:.1} MiB | | | | | |", rss_mib(pid));
+            println!(
+                "| {size} | idle server: {used:.2} % of a core, {:.1} MiB | | | | | |",
+                support::rss_mib(pid)
+            );
         }
     }
 }

@@ -6,6 +6,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::print_stdout)]
 
+mod support;
+
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     crypto::ring,
@@ -15,12 +17,14 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
+
+use support::{Killed, start_envoy};
 
 const UPSTREAM: &str = "127.0.0.1";
 const EXEAT_PROXY: &str = "127.0.0.1:11020";
@@ -32,15 +36,6 @@ const ROUNDS: usize = 300;
 const DOWNLOAD: usize = 256 << 20;
 const DOWNLOADS: usize = 5;
 const CUTS: usize = 20;
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A name for which everything leads to the upstream.
 fn dns() -> SocketAddr {
@@ -162,54 +157,6 @@ fn tls(directory: &Path) -> Tls {
     Tls { server: Arc::new(server), client: Arc::new(client) }
 }
 
-fn envoy() -> PathBuf {
-    std::env::var_os("ENVOY_BIN").map_or_else(
-        || {
-            let target =
-                Path::new(env!("CARGO_BIN_EXE_exeat")).ancestors().nth(2).unwrap().join("test-tools");
-            exeat::sidecar::install(&target).unwrap()
-        },
-        PathBuf::from,
-    )
-}
-
-fn start_envoy(bootstrap: &Path) -> Killed {
-    let child = Command::new(envoy())
-        .args([
-            "--use-dynamic-base-id",
-            "--concurrency",
-            "1",
-            "--log-level",
-            "critical",
-            "--drain-time-s",
-            "0",
-            "-c",
-        ])
-        .arg(bootstrap)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    Killed(child.unwrap())
-}
-
-fn start_exeat(list: &Path, resolver: SocketAddr) -> Killed {
-    let child = Command::new(env!("CARGO_BIN_EXE_exeat"))
-        .args(["serve", "--log", "error", "--xds-listen", XDS, "--egress-listen", EXEAT_PROXY])
-        .args([
-            "--admin-listen",
-            ADMIN,
-            "--allow-range",
-            "127.0.0.1/32",
-            "--dns-resolver",
-            &resolver.to_string(),
-        ])
-        .arg("--allowlist")
-        .arg(list)
-        .stderr(Stdio::null())
-        .spawn();
-    Killed(child.unwrap())
-}
-
 /// A control plane with a list, and its sidecar.
 struct Proxied {
     _exeat: Killed,
@@ -219,63 +166,26 @@ struct Proxied {
 fn start(directory: &Path, list: &str, resolver: SocketAddr) -> Proxied {
     let path = directory.join("allowlist.yaml");
     fs::write(&path, list).unwrap();
-    let exeat = start_exeat(&path, resolver);
-    let output = Command::new(env!("CARGO_BIN_EXE_exeat"))
-        .args(["bootstrap", "--node-id", "bench", "--xds-address", XDS, "--admin-socket"])
-        .arg(directory.join("admin.sock"))
-        .output()
-        .unwrap();
-    let bootstrap = directory.join("bootstrap.yaml");
-    fs::write(&bootstrap, output.stdout).unwrap();
-    let envoy = start_envoy(&bootstrap);
+    let exeat = support::exeat(&path, [XDS, EXEAT_PROXY, ADMIN], resolver)
+        .args(["--log", "error", "--allow-range", "127.0.0.1/32"])
+        .stderr(Stdio::null())
+        .spawn();
+    let exeat = Killed(exeat.unwrap());
+    let envoy = start_envoy(&support::bootstrap(directory, XDS));
     connect(EXEAT_PROXY);
     Proxied { _exeat: exeat, envoy }
 }
 
-/// A forward proxy as one would write it without a policy.
-fn plain_bootstrap(resolver: SocketAddr) -> String {
-    let dns = format!(
-        "{{name: d, dns_lookup_family: V4_ONLY, typed_dns_resolver_config: {{name: envoy.network.dns_resolver.cares, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig, resolvers: [{{socket_address: {{address: {}, port_value: {}}}}}]}}}}}}",
-        resolver.ip(),
-        resolver.port()
-    );
-    let proxy: SocketAddr = PLAIN_PROXY.parse().unwrap();
-    format!(
-        "node: {{id: plain, cluster: plain}}
-static_resources:
-  listeners:
-  - name: egress
-    address: {{socket_address: {{address: {ip}, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: egress
-          upgrade_configs: [{{upgrade_type: CONNECT}}]
-          route_config:
+/// Of a forward proxy as one would write it without a policy.
+const ROUTES: &str = "route_config:
             virtual_hosts:
             - name: all
               domains: [\"*\"]
               routes:
-              - match: {{connect_matcher: {{}}}}
-                route: {{cluster: forward, upgrade_configs: [{{upgrade_type: CONNECT, connect_config: {{}}}}]}}
-              - match: {{prefix: /}}
-                route: {{cluster: forward, timeout: 0s}}
-          http_filters:
-          - name: dfp
-            typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig, dns_cache_config: {dns}}}
-          - name: router
-            typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: forward
-    lb_policy: CLUSTER_PROVIDED
-    cluster_type: {{name: envoy.clusters.dynamic_forward_proxy, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig, dns_cache_config: {dns}}}}}
-",
-        ip = proxy.ip(),
-        port = proxy.port()
-    )
-}
+              - match: {connect_matcher: {}}
+                route: {cluster: forward, upgrade_configs: [{upgrade_type: CONNECT, connect_config: {}}]}
+              - match: {prefix: /}
+                route: {cluster: forward, timeout: 0s}";
 
 fn connect(address: &str) -> TcpStream {
     let end = Instant::now() + Duration::from_secs(120);
@@ -333,12 +243,6 @@ fn fetch(stream: &mut (impl Read + Write), request: &str) -> u16 {
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-fn rss_mib(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
 /// In milliseconds.
@@ -445,7 +349,7 @@ fn sizes(directory: &Path, resolver: SocketAddr, port: u16, secure_port: u16) {
             }
         }
         let (clear, tunnels) = (median(&mut clear), median(&mut tunnels));
-        println!("| {entries} | {clear:.3} | {tunnels:.3} | {:.0} |", rss_mib(proxied.envoy.0.id()));
+        println!("| {entries} | {clear:.3} | {tunnels:.3} | {:.0} |", support::rss_mib(proxied.envoy.0.id()));
     }
 }
 
@@ -519,7 +423,7 @@ fn main() {
     let (secure_port, port) = (serve(Some(Arc::clone(&tls.server))), serve(None));
     {
         let bootstrap = directory.path().join("plain.yaml");
-        fs::write(&bootstrap, plain_bootstrap(resolver)).unwrap();
+        fs::write(&bootstrap, support::forward_proxy(PLAIN_PROXY, resolver, ROUTES)).unwrap();
         let _plain = start_envoy(&bootstrap);
         connect(PLAIN_PROXY);
         let _proxied = start(directory.path(), &list(10, port, secure_port), resolver);
