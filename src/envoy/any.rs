@@ -2,8 +2,9 @@
 
 use crate::policy::Port;
 use envoy_types::pb::{
-    envoy::config::core::v3::{
-        Address, Metadata, SocketAddress, TypedExtensionConfig, address, socket_address,
+    envoy::config::{
+        core::v3::{Address, Metadata, SocketAddress, TypedExtensionConfig, address, socket_address},
+        listener::v3::{Filter, filter},
     },
     google::protobuf::{Any, BoolValue, Duration, Struct, UInt32Value, Value, value},
 };
@@ -19,6 +20,10 @@ pub(super) fn pack<M: Message + Name>(message: &M) -> Any {
 
 pub(super) fn extension<M: Message + Name>(name: &str, message: &M) -> TypedExtensionConfig {
     TypedExtensionConfig { name: name.to_owned(), typed_config: Some(pack(message)) }
+}
+
+pub(super) fn network_filter(name: &str, config: Any) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
 /// Metadata with one key: a second key would encode in random order.

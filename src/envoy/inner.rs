@@ -1,15 +1,16 @@
 //! The internal listeners behind the egress listener, and the clusters that lead to them.
+//!
+//! Knows nothing of rules: it is told which chains there are.
 
 use super::{
     access_log,
-    any::{duration, pack},
+    any::{duration, network_filter, pack},
     carry::CHAIN,
     chains::{Chain, Exit, Inner},
     cluster::{CONNECT_TIMEOUT, unbounded},
     dns, limits,
     profile::Profile,
     server_names::{DomainMatcher, ServerNameMatcher},
-    sni::network_filter,
 };
 use crate::policy::Port;
 use envoy_types::pb::{

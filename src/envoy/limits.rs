@@ -1,9 +1,6 @@
 //! Limits of an entry as filters: requests and bytes on its routes, connections on its chains.
 
-use super::{
-    any::{duration, extension, number, pack},
-    sni::network_filter,
-};
+use super::any::{duration, extension, network_filter, number, pack};
 use crate::policy::Limits;
 use envoy_types::pb::{
     envoy::{

@@ -1,6 +1,11 @@
 //! The egress listener: one filter chain with the HTTP connection manager.
 
-use super::{EGRESS_LISTENER, any::address, hcm, limits, profile::Profile, sni::network_filter};
+use super::{
+    EGRESS_LISTENER,
+    any::{address, network_filter},
+    hcm, limits,
+    profile::Profile,
+};
 use crate::policy::Policy;
 use envoy_types::pb::{
     envoy::config::{

@@ -6,7 +6,7 @@
 
 use super::{
     access_log,
-    any::{duration, number, pack},
+    any::{duration, network_filter, number, pack},
     carry::AUTHORITY,
     chains::Inner,
     inner,
@@ -15,9 +15,7 @@ use envoy_types::pb::{
     envoy::{
         config::{
             core::v3::{BackoffStrategy, CelExpressionConfig},
-            listener::v3::{
-                Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
-            },
+            listener::v3::{FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter},
             rbac::v3::{Permission, Policy, Principal, Rbac as Rules, permission, principal, rbac::Action},
         },
         extensions::filters::{
@@ -88,10 +86,6 @@ pub(super) fn listener() -> Listener {
         access_log: access_log::of_checks(),
         ..inner::listener(NAME)
     }
-}
-
-pub(super) fn network_filter(name: &str, config: envoy_types::pb::google::protobuf::Any) -> Filter {
-    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
 /// The SNI, with a colon and a port, is the authority; an address has no SNI.
