@@ -10,6 +10,7 @@ use super::{
     FORWARD_CLUSTER,
     answer::{Key, Reach, Way},
     any::{extension, pack},
+    chain_name::key_of,
     chains::Inner,
     deny, dns,
     private::{ANY_CLUSTER, PRIVATE_CLUSTER, only},
@@ -174,7 +175,7 @@ fn value(key: &str, format: &str) -> FilterStateValue {
 pub(super) fn told(way: &Way) -> Option<Any> {
     let key = match &way.key {
         Key::Authority(None) => None,
-        Key::Authority(Some(mark)) => Some(format!("{LOWER_AUTHORITY}#{mark}")),
+        Key::Authority(Some(mark)) => Some(key_of(LOWER_AUTHORITY, Some(mark))),
         Key::Own(key) => Some(key.to_string()),
     };
     let mut values: Vec<FilterStateValue> = key.iter().map(|key| value(CHAIN, key)).collect();

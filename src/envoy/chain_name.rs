@@ -32,15 +32,25 @@ impl ChainName {
 
     /// The key of an authority.
     pub(super) fn key_of(&self, authority: &str) -> String {
-        match &self.mark {
-            Some(mark) => format!("{authority}{NO_AUTHORITY}{mark}"),
-            None => authority.to_owned(),
-        }
+        key_of(authority, self.mark.as_deref())
+    }
+
+    /// Whether what has an authority finds both alike.
+    pub(super) fn is_found_like(&self, other: &Self) -> bool {
+        self.mark == other.mark
     }
 
     /// The key where no authority leads to it.
     pub(super) fn key(&self) -> Arc<str> {
         format!("{NO_AUTHORITY}{:016x}", xxh3_64(self.to_string().as_bytes())).into()
+    }
+}
+
+/// The key of an authority, or of what Envoy puts in its place, and a mark.
+pub(super) fn key_of(authority: &str, mark: Option<&str>) -> String {
+    match mark {
+        Some(mark) => format!("{authority}{NO_AUTHORITY}{mark}"),
+        None => authority.to_owned(),
     }
 }
 

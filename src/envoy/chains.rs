@@ -78,7 +78,7 @@ pub(super) struct Chain {
     /// Connections at a time.
     pub(super) connections: Option<u32>,
     /// What leads to it: authorities as virtual-host domains have them, and keys that routes give.
-    pub(super) keys: BTreeSet<String>,
+    pub(super) keys: Vec<String>,
 }
 
 impl Chain {
@@ -92,6 +92,7 @@ impl Chain {
 #[derive(Debug)]
 pub(super) struct Chains<'a> {
     sites: BTreeMap<(String, Port), Reach>,
+    /// Rules for targets that have several.
     of_target: BTreeMap<&'a Target, Vec<&'a Rule>>,
     /// Deny rules by every name above them.
     denied_below: BTreeMap<&'a str, Vec<&'a DenyRule>>,
@@ -115,6 +116,7 @@ impl<'a> Chains<'a> {
         for rule in policy.rules() {
             this.of_target.entry(&rule.target).or_default().push(rule);
         }
+        this.of_target.retain(|_, rules| rules.len() > 1);
         let mut all = BTreeSet::new();
         for rule in policy.denied().iter().filter(|rule| rule.mode == Mode::Enforce) {
             match &rule.target {
@@ -141,7 +143,7 @@ impl<'a> Chains<'a> {
                         let exit = this.exit(rule, &host, port);
                         let tunnels = matches!(inner, Inner::Tls | Inner::Tcp);
                         let connections = this.terms(rule, port, inner).1.connections.filter(|_| tunnels);
-                        let chain = Chain { exit, connections, keys: BTreeSet::new() };
+                        let chain = Chain { exit, connections, keys: Vec::new() };
                         this.listeners.entry(inner).or_default().entry(name).or_insert(chain);
                     }
                 }
@@ -199,11 +201,11 @@ impl<'a> Chains<'a> {
         }
     }
 
-    /// Leads what has this key to a chain, if that is there.
-    pub(super) fn lead(&mut self, inner: Inner, chain: &ChainName, key: String) {
+    /// Leads what has these keys to a chain, if that is there.
+    pub(super) fn lead(&mut self, inner: Inner, chain: &ChainName, keys: impl IntoIterator<Item = String>) {
         let chains = self.listeners.get_mut(&inner);
         if let Some(chain) = chains.and_then(|chains| chains.get_mut(&chain.to_string())) {
-            chain.keys.insert(key);
+            chain.keys.extend(keys);
         }
     }
 
@@ -219,8 +221,12 @@ impl<'a> Chains<'a> {
             let public = chains.values().filter(|chain| chain.is_public()).count();
             let mut chains = if public > MAX_CHAINS { bundled(chains) } else { chains };
             if let Some(report) = report.clone().filter(|_| matches!(inner, Inner::Tcp | Inner::Http)) {
-                let keys = [report.key().to_string()].into();
+                let keys = vec![report.key().to_string()];
                 chains.insert(report.to_string(), Chain { exit: Exit::Public, connections: None, keys });
+            }
+            for chain in chains.values_mut() {
+                chain.keys.sort_unstable();
+                chain.keys.dedup();
             }
             (inner, chains)
         })
@@ -303,11 +309,14 @@ pub(super) fn widest<'a>(
 /// all that it holds. An edit closes the connections of everything in the bundles that it touches.
 fn bundled(chains: BTreeMap<String, Chain>) -> BTreeMap<String, Chain> {
     let most = u64::try_from(MAX_CHAINS).unwrap_or(u64::MAX);
-    let (public, mut all): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        chains.into_iter().partition(|(_, chain)| chain.is_public());
+    let mut all = BTreeMap::new();
     let mut bundles: BTreeMap<u64, Vec<(String, Chain)>> = BTreeMap::new();
-    for (name, chain) in public {
-        bundles.entry(xxh3_64(name.as_bytes()) % most).or_default().push((name, chain));
+    for (name, chain) in chains {
+        if chain.is_public() {
+            bundles.entry(xxh3_64(name.as_bytes()) % most).or_default().push((name, chain));
+        } else {
+            all.insert(name, chain);
+        }
     }
     for (number, mut chains) in bundles {
         if chains.len() == 1 {

@@ -6,14 +6,11 @@
 
 use super::{
     answer::{Answer, Key, Label},
+    chain_name::ChainName,
     chains::{self, Chains, Inner},
 };
 use crate::policy::{DenyRule, HostName, Mode, Policy, Port, Ports, Rule, Target};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// A host as the key of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,10 +81,11 @@ pub(super) fn domains(policy: &Policy, label: Label) -> (BTreeMap<Answer, Vec<St
                 own.push(text.clone());
             }
             // Of several ways that are found alike the first counts, as it does in routes.
-            let mut led = BTreeSet::new();
-            for (inner, chain) in leads {
-                if led.insert((inner, chain.mark())) {
-                    own.iter().for_each(|domain| chains.lead(inner, &chain, chain.key_of(domain)));
+            for (at, (inner, chain)) in leads.iter().enumerate() {
+                let is_alike =
+                    |(other, before): &(Inner, ChainName)| other == inner && before.is_found_like(chain);
+                if !leads.iter().take(at).any(is_alike) {
+                    chains.lead(*inner, chain, own.iter().map(|domain| chain.key_of(domain)));
                 }
             }
             own.into_iter().rev().for_each(|domain| domains.add(&answer, domain));

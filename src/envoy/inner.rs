@@ -75,12 +75,8 @@ pub(super) fn of_chains(inner: Inner, chains: BTreeMap<String, Chain>, profile: 
     let nowhere = FilterChain { name: NOWHERE.to_owned(), filters: vec![nowhere], ..Default::default() };
     let filter_chains = filter_chains.chain([nowhere]).collect();
     let keyed = chains.into_iter().filter(|(_, chain)| !chain.keys.is_empty());
-    let domain_matchers: Vec<DomainMatcher> = keyed
-        .map(|(name, chain)| DomainMatcher {
-            domains: chain.keys.into_iter().collect(),
-            on_match: Some(to(&name)),
-        })
-        .collect();
+    let domain_matchers: Vec<DomainMatcher> =
+        keyed.map(|(name, chain)| DomainMatcher { domains: chain.keys, on_match: Some(to(&name)) }).collect();
     Listener {
         filter_chains,
         filter_chain_matcher: Some(by_key(domain_matchers)),

@@ -125,7 +125,7 @@ fn one_range(
             Answer::allowed(&rules, on_trial, (&addresses, port), (report.as_ref(), label), |rule, inner| {
                 let chain = chains.name(rule, &rule.target.to_string(), port, inner);
                 let key = chain.key();
-                chains.lead(inner, &chain, key.to_string());
+                chains.lead(inner, &chain, [key.to_string()]);
                 Key::Own(key)
             });
         if let Some(answer) = answer {
