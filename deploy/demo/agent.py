@@ -15,7 +15,7 @@ import urllib.parse
 PROXY = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
 REASON = "x-exeat-deny-reason"
 LISTED, UNLISTED = "api.example.test", "blocked.example.test"
-PATIENCE, PAUSE = 3.0, 0.3
+PATIENCE, PAUSE = 10.0, 0.3
 TLS = ssl.create_default_context(cafile="/demo/ca.pem")
 TLS_OF_ANYONE = ssl.create_default_context(cafile="/demo/ca.pem")
 TLS_OF_ANYONE.check_hostname = False
