@@ -14,6 +14,8 @@ pub struct Assignment {
     pub store: Arc<Store>,
     /// Who the client is: proven by its certificate, else what it says of itself. What it rejected is kept under it.
     pub identity: Arc<str>,
+    /// Whether what an edit closes goes on there for a while, by the client's own choice.
+    pub ends_late: bool,
 }
 
 /// Decides about clients. Asked once for each stream.
@@ -42,7 +44,8 @@ pub struct OneGroup(pub Arc<Store>);
 
 impl Groups for OneGroup {
     fn assign(&self, _: &Peer, node: &Node) -> Result<Assignment, String> {
-        Ok(Assignment { group: "all".into(), store: Arc::clone(&self.0), identity: node.id.as_str().into() })
+        let (group, store, identity) = ("all".into(), Arc::clone(&self.0), node.id.as_str().into());
+        Ok(Assignment { group, store, identity, ends_late: false })
     }
 
     fn explain(&self, _: ResourceKind, _: &str) -> Option<String> {

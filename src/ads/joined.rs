@@ -142,12 +142,13 @@ pub(super) fn join<M: Machine>(
         .ok_or_else(|| Status::invalid_argument("the first request must carry a node with an id"))?;
     // Before the question, so that no answer gets old unseen.
     let moves = context.groups.moves().map(WatchStream::from_changes);
-    let Assignment { group, store, identity } = context.groups.assign(peer, &node).map_err(|reason| {
-        let (id, peer) = (&node.id, &peer.address);
-        context.fleet.refused(id, peer, &reason);
-        tracing::error!(node = id, peer, "refused sidecar {id} at {peer}: {reason}");
-        Status::failed_precondition(reason)
-    })?;
+    let Assignment { group, store, identity, ends_late } =
+        context.groups.assign(peer, &node).map_err(|reason| {
+            let (id, peer) = (&node.id, &peer.address);
+            context.fleet.refused(id, peer, &reason);
+            tracing::error!(node = id, peer, "refused sidecar {id} at {peer}: {reason}");
+            Status::failed_precondition(reason)
+        })?;
     let mut node = node;
     node.forget_extensions();
     let mut snapshots = store.subscribe();
@@ -163,6 +164,7 @@ pub(super) fn join<M: Machine>(
         version: node.version.map(|version| version.to_string()),
         protocol: M::PROTOCOL.as_str(),
         peer: peer.address.clone(),
+        ends_late,
     };
     let session = (!once).then(|| context.fleet.open(info()));
     Ok(Joined {

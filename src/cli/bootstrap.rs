@@ -22,6 +22,10 @@ pub struct BootstrapArgs {
     /// Most connections of clients at a time. Further ones are closed at once.
     #[arg(long, value_name = "COUNT", default_value_t = Bootstrap::MAX_CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// The value of Envoy's own --drain-time-s: for so many seconds connections outlive the entry that an edit takes out. 0
+    /// ends them at once. More is for an Envoy that has other work, too, and is then shown in the status.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub drain_time: u32,
     /// Reach the control plane with TLS, and believe it only with a certificate of one of these PEM authorities.
     #[arg(long, value_name = "PATH")]
     pub tls_ca: Option<PathBuf>,
@@ -64,6 +68,7 @@ impl BootstrapArgs {
             tls,
             admin_socket: self.admin_socket,
             max_connections: self.max_connections,
+            drain_time: self.drain_time,
         })
     }
 }

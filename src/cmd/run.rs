@@ -58,6 +58,7 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         tls: None,
         admin_socket: directory.path().join("admin.sock"),
         max_connections: Bootstrap::MAX_CONNECTIONS,
+        drain_time: 0,
     };
     // The command owns standard output.
     let log = if args.command.is_empty() { Stdio::inherit() } else { io::stderr().into() };

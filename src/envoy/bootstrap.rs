@@ -78,10 +78,16 @@ pub struct Bootstrap {
     pub admin_socket: PathBuf,
     /// Most connections of clients at a time; further ones are closed.
     pub max_connections: u32,
+    /// For how many seconds Envoy keeps the connections of what an edit closes. It is a flag of Envoy's, so the file can
+    /// only name it.
+    pub drain_time: u32,
 }
 
 /// What a sidecar's metadata says that has the internal listeners' extension and drops connections with their chains.
 pub const REVOCATION: &str = "immediate_revocation";
+/// The same where connections have Envoy's drain time to end: by choice, because that is one flag for all that this Envoy
+/// does.
+pub const LATE_REVOCATION: &str = "late_revocation";
 
 impl Bootstrap {
     /// Default of [`Self::max_connections`].
@@ -122,7 +128,8 @@ impl fmt::Display for Bootstrap {
             admin_socket = quoted(&self.admin_socket.to_string_lossy()),
             discovery = discovery,
             address = address,
-            revocation = REVOCATION,
+            revocation = if self.drain_time == 0 { REVOCATION } else { LATE_REVOCATION },
+            drain_time = self.drain_time,
             max_connections = self.max_connections,
             transport_socket = self.tls.as_ref().map(BootstrapTls::transport_socket).unwrap_or_default(),
         )
@@ -152,6 +159,7 @@ mod tests {
             tls: None,
             admin_socket: "/tmp/a.sock".into(),
             max_connections: 1,
+            drain_time: 0,
         }
         .to_string();
         assert!(text.contains(r#"id: "a\"}\nadmin: {x""#), "{text}");

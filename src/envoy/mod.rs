@@ -50,7 +50,7 @@ mod table;
 mod unnamed;
 mod validate;
 
-pub use bootstrap::{Bootstrap, REVOCATION, XdsEndpoint};
+pub use bootstrap::{Bootstrap, LATE_REVOCATION, REVOCATION, XdsEndpoint};
 pub use bootstrap_tls::BootstrapTls;
 pub use chains::MAX_CHAINS;
 pub use deny::{DENY_ACTION, DENY_REASON_HEADER, WOULD_DENY_ACTION};

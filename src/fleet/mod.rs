@@ -53,9 +53,14 @@ impl Fleet {
         let node: Arc<str> = info.node_id.as_str().into();
         let (peer, protocol) = (info.peer.clone(), info.protocol);
         let version = info.version.as_deref().unwrap_or("unknown").to_owned();
+        let late = if info.ends_late {
+            "; what an edit closes goes on there until its drain time is over"
+        } else {
+            ""
+        };
         // What a log line announces is already to be seen in the status.
         let id = self.update(|state| state.open(info));
-        tracing::info!(%node, peer, protocol, version, "sidecar {node} connected from {peer}, version {version}");
+        tracing::info!(%node, peer, protocol, version, "sidecar {node} connected from {peer}, version {version}{late}");
         Session { fleet: self.clone(), id, node }
     }
 

@@ -19,6 +19,8 @@ pub struct Progress {
     pub silent: Vec<String>,
     /// Node ids of those that disconnected first.
     pub left: Vec<String>,
+    /// Node ids of those that have accepted it, and end what it closes later.
+    pub late: Vec<String>,
 }
 
 impl Progress {
@@ -28,6 +30,7 @@ impl Progress {
         self.rejected.extend(other.rejected);
         self.silent.extend(other.silent);
         self.left.extend(other.left);
+        self.late.extend(other.late);
     }
 
     /// Whether every sidecar has accepted it or left.
@@ -146,7 +149,10 @@ impl TrackedEdit {
 
     pub(super) fn progress(&self, sidecars: &BTreeMap<SessionId, Sidecar>) -> Progress {
         let silent = self.waiting.iter().filter_map(|id| Some(sidecars.get(id)?.info.node_id.clone()));
+        let live = self.live.keys().filter_map(|id| sidecars.get(id));
+        let late = live.filter(|sidecar| sidecar.info.ends_late);
         Progress {
+            late: late.map(|sidecar| sidecar.info.node_id.clone()).collect(),
             live: self.live.values().copied().collect(),
             silent: silent.collect(),
             rejected: self.rejected.values().cloned().collect(),

@@ -24,6 +24,8 @@ pub struct SidecarInfo {
     pub protocol: &'static str,
     /// The address it connects from.
     pub peer: String,
+    /// Whether what an edit closes goes on there until Envoy's drain time is over.
+    pub ends_late: bool,
 }
 
 /// A client that was not let in.

@@ -139,7 +139,7 @@ fn measure(edit: &Edit, progress: &Progress, known: usize, metrics: &Metrics) {
     took.iter().skip(known).for_each(|took| metrics.sidecar_live(*took));
     let Some(last) = took.last().filter(|_| progress.is_over()) else { return };
     metrics.live(*last);
-    if edit.change.closes() {
+    if edit.change.closes() && progress.late.is_empty() {
         metrics.revoked(*last);
     }
 }
@@ -214,8 +214,15 @@ fn log(edit: &Edit, progress: &Progress) {
     let after =
         if live > 1 { format!("p50 {p50_ms} ms, last {last_ms} ms") } else { format!("after {last_ms} ms") };
     let gone = if left.is_empty() { String::new() } else { format!("; disconnected meanwhile: {left}") };
-    let cut =
-        if change.closes() { format!("; what it closes is cut after {last_ms} ms") } else { String::new() };
+    let cut = match progress.late.len() {
+        _ if !change.closes() => String::new(),
+        0 => format!("; what it closes is cut after {last_ms} ms"),
+        late if late == live => "; what it closes is cut when the drain time is over".to_owned(),
+        _ => format!(
+            "; what it closes is cut after {last_ms} ms, but on {} when the drain time is over",
+            names(&progress.late)
+        ),
+    };
     tracing::info!(
         added,
         removed,

@@ -2,7 +2,7 @@
 
 use crate::{
     ads::{Assignment, Groups, Node, Peer},
-    envoy::{MINIMUM_VERSION, REQUIRED_EXTENSIONS, REVOCATION},
+    envoy::{LATE_REVOCATION, MINIMUM_VERSION, REQUIRED_EXTENSIONS, REVOCATION},
     policy::{Policy, PolicySet, Selector, Who},
     snapshot::{ResourceKind, Stores},
 };
@@ -77,7 +77,8 @@ impl Groups for SidecarGroups {
         };
         let group = agent.map_or_else(|| COMMON.into(), |agent| Arc::clone(&agent.name));
         let store = self.stores.open(&group);
-        Ok(Assignment { group, store, identity })
+        let ends_late = !says(node, REVOCATION) && says(node, LATE_REVOCATION);
+        Ok(Assignment { group, store, identity, ends_late })
     }
 
     fn moves(&self) -> Option<watch::Receiver<()>> {
@@ -133,7 +134,13 @@ impl Places {
     }
 }
 
-/// Refuses Envoys that would ignore the guard of private addresses, or that are built without what the resources need. Other xDS clients enforce nothing and may look.
+/// Whether a sidecar's bootstrap says that it has this.
+fn says(node: &Node, ability: &str) -> bool {
+    node.abilities.iter().any(|one| one == ability)
+}
+
+/// Refuses Envoys that would ignore the guard of private addresses, or that are built without what the resources need. Other
+/// xDS clients enforce nothing and may look.
 fn admit(node: &Node) -> Result<(), String> {
     let (major, minor) = MINIMUM_VERSION;
     match node.version {
@@ -147,10 +154,11 @@ fn admit(node: &Node) -> Result<(), String> {
         }
         _ => {}
     }
-    if node.user_agent.eq_ignore_ascii_case("envoy") && !node.abilities.iter().any(|one| one == REVOCATION) {
+    let is_envoy = node.user_agent.eq_ignore_ascii_case("envoy");
+    if is_envoy && !says(node, REVOCATION) && !says(node, LATE_REVOCATION) {
         return Err(format!(
-            "its bootstrap does not say `{REVOCATION}`, so that tunnels could not be checked or would outlive what allows \
-             them: print it anew with `exeat bootstrap`, and start Envoy with the flags that it names"
+            "its bootstrap does not say `{REVOCATION}` or `{LATE_REVOCATION}`, so that tunnels could not be checked or would \
+             outlive what allows them: print it anew with `exeat bootstrap`, and start Envoy with the flags that it names"
         ));
     }
     let lacking = node.lacks(&REQUIRED_EXTENSIONS);
@@ -183,6 +191,7 @@ mod tests {
         assert!(admit(&envoy(40)).is_ok());
         let foreign = Node { abilities: Vec::new(), ..envoy(40) };
         assert!(admit(&foreign).unwrap_err().contains("exeat bootstrap"));
+        assert!(admit(&Node { abilities: vec![LATE_REVOCATION.to_owned()], ..envoy(40) }).is_ok());
         assert!(admit(&envoy(39)).unwrap_err().contains("use Envoy 1.40 or later"));
         assert!(admit(&Node { id: "n".into(), ..Default::default() }).is_ok());
     }

@@ -29,7 +29,8 @@ struct ByCluster(BTreeMap<&'static str, Arc<Store>>);
 impl Groups for ByCluster {
     fn assign(&self, _: &Peer, node: &ads::Node) -> Result<Assignment, String> {
         let (group, store) = self.0.get_key_value(node.cluster.as_str()).ok_or("there is no such group")?;
-        Ok(Assignment { group: (*group).into(), store: Arc::clone(store), identity: node.id.as_str().into() })
+        let (group, store, identity) = ((*group).into(), Arc::clone(store), node.id.as_str().into());
+        Ok(Assignment { group, store, identity, ends_late: false })
     }
 
     fn explain(&self, _: ResourceKind, _: &str) -> Option<String> {

@@ -1,8 +1,9 @@
 //! What an edit takes away ends at once, and nothing else does.
 
-use crate::support::{Connection, Stack, deny_reason, get, secure_tunnel, tunnel};
+use crate::support::{Connection, Sidecar, Stack, deny_reason, get, secure_tunnel, tunnel, wait_until};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{
+    net::TcpStream,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -124,6 +125,31 @@ fn a_denial_and_an_end_cut_too() {
     // The file that allows it goes, and another policy comes.
     stack.edit("agents: {one: {match: {node_id: \"sidecar-*\"}, inherit: false, allow: [c.test]}}\nallow: [\"*.w.test:{port}\"]\n");
     assert!(other.ends_within(ENDS));
+}
+
+/// An Envoy with other work, whose connections have time to end.
+#[test]
+fn a_sidecar_that_ends_late_says_so_and_ends() {
+    const DRAIN: (&str, Duration) = ("3", Duration::from_secs(3));
+    let mut stack = Stack::start("allow: [\"kept.test:{port}\", \"gone.test:{port}\"]\n");
+    stack.sidecar.process().signal("-TERM");
+    wait_until("the first Envoy is gone", || TcpStream::connect(stack.proxy()).is_err());
+    stack.sidecar =
+        Sidecar::with_flags(&stack.control_plane, "late", &["--drain-time", DRAIN.0], |text| text);
+    wait_until("the second is open", || TcpStream::connect(stack.proxy()).is_ok());
+    stack.control_plane.wait_in_sync(1);
+    assert_eq!(stack.control_plane.status()["sidecars"][0]["ends_late"], true);
+    let mut gone = secure_tunnel(stack.proxy(), &stack.at("gone.test"));
+    let mut kept = secure_tunnel(stack.proxy(), &stack.at("kept.test"));
+    let before = Instant::now();
+    stack.edit("allow: [\"kept.test:{port}\"]\n");
+    assert_eq!(tunnel(stack.proxy(), &stack.at("gone.test")).1.code, 403, "new ones are refused at once");
+    assert!(gone.ends_within(ENDS));
+    assert!(before.elapsed() >= DRAIN.1, "the test shows nothing: it ended at once");
+    assert!(lives(&mut kept));
+    let process = stack.control_plane.process();
+    process.wait_for("the sidecar", |line| line.contains("goes on there until its drain time is over"));
+    process.wait_for("the edit", |line| line.contains("what it closes is cut when the drain time is over"));
 }
 
 /// A tunnel that was opened before an edit, and whose first bytes come after it.

@@ -66,13 +66,13 @@ impl Sidecar {
         let file = directory.path().join("bootstrap.yaml");
         fs::write(&file, change(String::from_utf8(output.stdout).unwrap())).unwrap();
         let mut envoy = Command::new(envoy_binary());
-        envoy.arg("-c").arg(file).args(["--drain-time-s", "0", "--file-flush-interval-msec", "20"]).args([
-            "--use-dynamic-base-id",
-            "--concurrency",
-            "1",
-            "--log-level",
-            "error",
-        ]);
+        // What the bootstrap names for a person to type.
+        let drain_time = flags.iter().skip_while(|flag| **flag != "--drain-time").nth(1).unwrap_or(&"0");
+        envoy
+            .arg("-c")
+            .arg(file)
+            .args(["--drain-time-s", drain_time, "--file-flush-interval-msec", "20"])
+            .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "error"]);
         Self { process: Process::start(envoy), directory }
     }
 
