@@ -261,3 +261,41 @@ impl Drop for Tracking {
         self.fleet.lock().finish(&self.edit);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: Kind = "rds";
+
+    fn open(fleet: &Fleet, node: &str) -> Session {
+        let session = fleet.open(SidecarInfo {
+            node_id: node.to_owned(),
+            node_cluster: String::new(),
+            identity: node.into(),
+            group: "common".into(),
+            version: None,
+            protocol: "delta",
+            peer: String::new(),
+            ends_late: false,
+        });
+        session.asked(KIND);
+        session
+    }
+
+    #[tokio::test]
+    async fn who_leaves_before_an_edit_is_followed_is_told_of() {
+        let fleet = Fleet::new();
+        let (earlier, leaves, accepts) =
+            (open(&fleet, "earlier"), open(&fleet, "leaves"), open(&fleet, "accepts"));
+        drop(earlier);
+        let published = Instant::now();
+        let version: Arc<str> = "2".into();
+        accepts.acked(KIND, Some(Accepted { version: Arc::clone(&version), sent: Instant::now() }), None);
+        drop((leaves, accepts));
+        let tracking = fleet.track(("common".into(), 2), published, vec![(KIND, version)]);
+        let progress = tracking.answered(Duration::from_secs(20)).await;
+        assert_eq!((progress.live.len(), progress.left.as_slice()), (1, ["leaves".to_owned()].as_slice()));
+        assert!(progress.is_over());
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::{EditKey, Kind, SessionId, Sidecar};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -80,15 +80,26 @@ impl TrackedEdit {
         }
     }
 
-    pub(super) fn begin(&mut self, sidecars: &BTreeMap<SessionId, Sidecar>) {
-        let of_group =
-            || sidecars.iter().filter(|(_, one)| one.info.group == self.key.0 && !one.kinds.is_empty());
-        self.waiting = of_group().map(|(id, _)| *id).collect();
+    /// With all sidecars, and those that have left: what became of the edit before it was followed counts, too.
+    pub(super) fn begin(
+        &mut self,
+        sidecars: &BTreeMap<SessionId, Sidecar>,
+        departed: &VecDeque<(Instant, SessionId, Sidecar)>,
+    ) {
+        let is_meant = |one: &Sidecar| one.info.group == self.key.0 && !one.kinds.is_empty();
+        let departed = departed.iter().filter(|(when, _, one)| *when >= self.at && is_meant(one));
+        let departed: Vec<(SessionId, &Sidecar)> = departed.map(|(_, id, one)| (*id, one)).collect();
+        let connected = sidecars.iter().filter(|(_, one)| is_meant(one)).map(|(id, _)| *id);
+        self.waiting = connected.chain(departed.iter().map(|(id, _)| *id)).collect();
         if self.waiting.is_empty() {
             self.answered.notify_one();
         }
         for (id, sidecar) in sidecars {
             self.look(*id, sidecar);
+        }
+        for (id, sidecar) in departed {
+            self.look(id, sidecar);
+            self.left(id, &sidecar.info.node_id);
         }
     }
 

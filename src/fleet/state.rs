@@ -18,11 +18,15 @@ pub(super) struct State {
     pub(super) counts: BTreeMap<Kind, Counts>,
     pub(super) coalesced: u64,
     edits: BTreeMap<EditKey, TrackedEdit>,
+    /// Who left lately, and when: a publication is out before it is followed.
+    departed: VecDeque<(Instant, SessionId, Sidecar)>,
     pub(super) refusals: VecDeque<Refusal>,
 }
 
 /// Refused clients that are remembered.
 const MAX_REFUSALS: usize = 16;
+/// Sidecars that are remembered when they have left.
+const MAX_DEPARTED: usize = 64;
 
 impl State {
     pub(super) fn open(&mut self, info: SidecarInfo) -> SessionId {
@@ -53,6 +57,10 @@ impl State {
     pub(super) fn close(&mut self, id: SessionId) {
         if let Some(sidecar) = self.sidecars.remove(&id) {
             self.edits.values_mut().for_each(|edit| edit.left(id, &sidecar.info.node_id));
+            self.departed.push_back((Instant::now(), id, sidecar));
+            if self.departed.len() > MAX_DEPARTED {
+                self.departed.pop_front();
+            }
         }
     }
 
@@ -125,7 +133,7 @@ impl State {
     }
 
     pub(super) fn track(&mut self, mut edit: TrackedEdit) {
-        edit.begin(&self.sidecars);
+        edit.begin(&self.sidecars, &self.departed);
         self.edits.insert(edit.key.clone(), edit);
     }
 
