@@ -7,7 +7,7 @@ use super::{
     matching::{any_path, by_rule, connect, large_authority, refuse},
     route::{plain, refused_forms, tunnels},
 };
-use crate::policy::{DenyReason, DenyRule, HostPattern, Mode, Policy, Port, Rule, Target};
+use crate::policy::{DenyReason, DenyRule, HostPattern, Mode, Origin, Policy, Port, Rule, Target};
 use envoy_types::pb::envoy::config::route::v3::Route;
 use ipnet::Ipv4Net;
 use std::{
@@ -26,16 +26,19 @@ pub(super) fn routes(policy: &Policy, label: Label, chains: &mut Chains<'_>) -> 
 
 /// `*.a.com` denied on ports that no domain names.
 fn denied_names(policy: &Policy, label: Label) -> Vec<Route> {
-    // Longer names first: the closest rule is the one that is named.
-    let mut names: BTreeMap<(Reverse<usize>, String), BTreeSet<String>> = BTreeMap::new();
+    // Longer names first: the closest rule is the one that is named, and of several the first.
+    let mut names: BTreeMap<(Reverse<usize>, &Origin), BTreeSet<String>> = BTreeMap::new();
+    let mut firsts = BTreeMap::new();
     let denied = policy.denied().iter().filter(|rule| rule.ports.is_none() && rule.mode == Mode::Enforce);
     for rule in denied {
         let Some(name) = rule.target.pattern().and_then(HostPattern::above) else { continue };
-        let key = (Reverse(name.as_str().len()), label.of(&rule.origin));
+        let origin = *firsts.entry(label.of(&rule.origin)).or_insert(&rule.origin);
+        let key = (Reverse(name.as_str().len()), origin);
         names.entry(key).or_default().insert(name.as_str().replace('.', "\\."));
     }
     let mut routes = Vec::new();
-    for ((_, rule), names) in names {
+    for ((_, origin), names) in names {
+        let rule = label.of(origin);
         let names: Vec<String> = names.into_iter().collect();
         for names in names.chunks(NAMES_AT_ONCE) {
             let pattern = format!("(?i)[^:]*\\.({})(:.*)?", names.join("|"));
@@ -185,6 +188,23 @@ fn octets(first: u8, last: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::HostName;
+    use std::sync::Arc;
+
+    #[test]
+    fn of_rules_that_are_equally_close_the_first_is_named() {
+        let deny = |pattern: fn(HostName) -> HostPattern, line| {
+            let target = Target::Host(pattern(HostName::parse("a.test").unwrap()));
+            let (until, note, origin) = (None, None, Origin { file: "f".into(), line });
+            Arc::new(DenyRule { target, ports: None, mode: Mode::Enforce, until, note, origin })
+        };
+        // As text the tenth line comes first.
+        let denied = vec![deny(HostPattern::Tree, 10), deny(HostPattern::Subdomains, 9)];
+        let policy = Policy::with(Vec::new(), denied, Mode::Enforce);
+        let routes = denied_names(&policy, Label::Line);
+        let named: Vec<bool> = routes.iter().map(|route| format!("{route:?}").contains("f:9")).collect();
+        assert_eq!(named, [true, true, false, false]);
+    }
 
     #[test]
     fn a_range_is_an_expression() {

@@ -87,7 +87,9 @@ pub fn allowlist() -> impl Strategy<Value = String> {
             format!("{name}:\n{lines}")
         };
         let mode = if report { "mode: report\n" } else { "" };
-        format!("{mode}{}{}", list("allow", allow), list("deny", deny))
+        // Numbers of lines have one digit or two.
+        let space = "\n".repeat(5);
+        format!("{space}{mode}{}{}", list("allow", allow), list("deny", deny))
     })
 }
 
