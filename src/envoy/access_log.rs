@@ -15,6 +15,9 @@ use envoy_types::pb::envoy::config::accesslog::v3::{
 };
 use std::time::Duration;
 
+/// How far Envoy's clocks of a connection and of its time limit may be apart.
+const LATENESS: Duration = Duration::from_millis(500);
+
 /// Fields that Envoy leaves empty appear as `null`. No query strings and no headers: they carry secrets.
 fn fields() -> [(&'static str, String); 16] {
     [
@@ -57,21 +60,24 @@ pub(super) fn to_stdout() -> AccessLog {
     to(JsonFormat::new(fields()), Some(deny::cel_filter(mine.to_owned())))
 }
 
-/// What the check of tunnels closes, and what has no room behind it. Clients that leave before they have sent anything are no denials.
+/// What the check of tunnels closes, what has no room behind it, and what ends before it has shown what it is: a client that
+/// leaves then is denied nothing, but its name was resolved.
 pub(super) fn of_checks() -> Vec<AccessLog> {
     let mismatch = "connection.termination_details.startsWith('rbac')".to_owned();
-    // The second is who has sent nothing, or not enough, in time.
-    let not_tls = format!(
-        "has(response.code_details) && response.code_details == 'filter_chain_not_found' || !has(upstream.address) \
-         && !has(connection.termination_details) && request.duration > duration('{}ms')",
-        (sni::HELLO_WITHIN - Duration::from_millis(500)).as_millis()
-    );
+    let no_chain = "has(response.code_details) && response.code_details == 'filter_chain_not_found'";
+    let undecided = "!has(upstream.address) && !has(connection.termination_details)";
+    // Who has sent nothing, or not enough, in time.
+    let too_late = format!("request.duration > duration('{}ms')", (sni::HELLO_WITHIN - LATENESS).as_millis());
+    let not_tls = format!("{no_chain} || {undecided} && {too_late}");
+    let left = format!("!({no_chain}) && {undecided} && !({too_late}) && response.flags == 0");
     let line = |(reason, filter): (DenyReason, String)| {
         let format = JsonFormat::new(of_tunnels(DENY_ACTION, reason.as_str()));
         to(format, Some(deny::cel_filter(filter)))
     };
     let mut lines: Vec<AccessLog> =
         [(DenyReason::SniMismatch, mismatch), (DenyReason::NotTls, not_tls)].map(line).into();
+    let passed = || JsonFormat::new(of_tunnels(&known(carry::ACTION), &known(carry::REASON)));
+    lines.push(to(passed(), Some(deny::cel_filter(left))));
     // There is no chain for it, or no room.
     let refused = JsonFormat::new(of_tunnels(DENY_ACTION, &known(carry::REFUSED)));
     lines.push(to(refused, Some(flagged("UF"))));

@@ -159,6 +159,28 @@ fn a_silent_client_is_let_go() {
     refused(&stack, &stack.at("a.test"), "not-tls");
 }
 
+/// Its name was resolved: below a wildcard names carry data.
+#[test]
+fn a_client_that_leaves_before_its_hello_is_logged() {
+    let stack = stack();
+    for (host, first) in [("data1.w.test", &[][..]), ("data2.w.test", &[0x16, 3, 1])] {
+        let at = stack.at(host);
+        let (mut connection, reply) = tunnel(stack.proxy(), &at);
+        assert_eq!(reply.code, 200);
+        connection.send(first);
+        drop(connection);
+        let line = stack.sidecar.log(host, |line| line["host"] == at.as_str());
+        assert_eq!((&line["action"], &line["upstream"]), (&"allow".into(), &Value::Null), "{line}");
+        assert!(line["rule"].as_str().unwrap().starts_with("allowlist.yaml:"), "{line}");
+    }
+    assert_eq!(secure_tunnel(stack.proxy(), &stack.at("a.test")).get_inside("a.test").code, 200);
+    let at = stack.at("a.test");
+    stack.sidecar.log("the tunnel that was used", |line| line["host"] == at.as_str());
+    let lines = stack.sidecar.logged();
+    let of = |host: &str| lines.iter().filter(|line| line["host"] == stack.at(host).as_str()).count();
+    assert_eq!(["a.test", "data1.w.test", "data2.w.test"].map(of), [1, 1, 1], "one line for each");
+}
+
 /// B-18: a ClientHello in as many pieces as it has bytes.
 #[test]
 fn a_client_hello_in_pieces_is_read_whole() {
