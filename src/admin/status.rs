@@ -106,7 +106,7 @@ fn sidecar(
         in_sync: in_sync(sidecar, edit),
         group: sidecar.info.group.to_string(),
         identity: sidecar.info.identity.to_string(),
-        ends_late: sidecar.info.ends_late,
+        late_revocation: sidecar.info.late_revocation,
         edits_behind: sidecar.live.and_then(|(live, _)| edit?.checked_sub(live)),
         resources: sidecar
             .kinds

@@ -15,7 +15,7 @@ pub struct Assignment {
     /// Who the client is: proven by its certificate, else what it says of itself. What it rejected is kept under it.
     pub identity: Arc<str>,
     /// Whether what an edit closes goes on there for a while, by the client's own choice.
-    pub ends_late: bool,
+    pub late_revocation: bool,
 }
 
 /// Decides about clients. Asked once for each stream.
@@ -45,7 +45,7 @@ pub struct OneGroup(pub Arc<Store>);
 impl Groups for OneGroup {
     fn assign(&self, _: &Peer, node: &Node) -> Result<Assignment, String> {
         let (group, store, identity) = ("all".into(), Arc::clone(&self.0), node.id.as_str().into());
-        Ok(Assignment { group, store, identity, ends_late: false })
+        Ok(Assignment { group, store, identity, late_revocation: false })
     }
 
     fn explain(&self, _: ResourceKind, _: &str) -> Option<String> {

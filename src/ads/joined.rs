@@ -142,7 +142,7 @@ pub(super) fn join<M: Machine>(
         .ok_or_else(|| Status::invalid_argument("the first request must carry a node with an id"))?;
     // Before the question, so that no answer gets old unseen.
     let moves = context.groups.moves().map(WatchStream::from_changes);
-    let Assignment { group, store, identity, ends_late } =
+    let Assignment { group, store, identity, late_revocation } =
         context.groups.assign(peer, &node).map_err(|reason| {
             let (id, peer) = (&node.id, &peer.address);
             context.fleet.refused(id, peer, &reason);
@@ -164,7 +164,7 @@ pub(super) fn join<M: Machine>(
         version: node.version.map(|version| version.to_string()),
         protocol: M::PROTOCOL.as_str(),
         peer: peer.address.clone(),
-        ends_late,
+        late_revocation,
     };
     let session = (!once).then(|| context.fleet.open(info()));
     Ok(Joined {

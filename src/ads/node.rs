@@ -24,12 +24,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Which of these configuration types the client has no extension for; none where it does not tell what it has.
+    /// Which of these configuration types the client says no extension of its own is for.
     #[must_use]
     pub fn lacks(&self, types: &[&'static str]) -> Vec<&'static str> {
-        if self.extensions.is_empty() {
-            return Vec::new();
-        }
         let known = self.extensions.iter().filter_map(|bytes| WireExtension::decode(bytes.clone()).ok());
         let known = known.filter(|extension| !extension.disabled).flat_map(|extension| extension.type_urls);
         let known: BTreeSet<String> = known.collect();

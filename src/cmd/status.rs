@@ -88,7 +88,7 @@ fn row(sidecar: &Sidecar) -> [String; 7] {
 
 /// In sync, or why not.
 fn state(sidecar: &Sidecar) -> String {
-    let late = if sidecar.ends_late { ", ends late what edits close" } else { "" };
+    let late = if sidecar.late_revocation { ", late revocation" } else { "" };
     format!("{}{late}", progress(sidecar))
 }
 
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_person_sees_who_is_behind_and_why() {
         let sidecar = |node: &str, in_sync, behind, nack: &str| Sidecar {
-            ends_late: node == "longer",
+            late_revocation: node == "longer",
             node_id: node.to_owned(),
             envoy_version: "1.40.0".to_owned(),
             identity: "spiffe://td/a".to_owned(),
@@ -157,7 +157,7 @@ mod tests {
             "exeat 1 serves 2 entries, version v\n\
              NODE    ENVOY   IDENTITY       AGENT   PEER  CONNECTED             STATE\n\
              a       1.40.0  spiffe://td/a  common  unix  2026-11-24T00:00:00Z  in sync\n\
-             longer  1.40.0  spiffe://td/a  common  unix  2026-11-24T00:00:00Z  2 edits behind, ends late what edits close\n\
+             longer  1.40.0  spiffe://td/a  common  unix  2026-11-24T00:00:00Z  2 edits behind, late revocation\n\
              c       1.40.0  spiffe://td/a  common  unix  2026-11-24T00:00:00Z  rejected rds: bad domain (see allowlist.yaml:3)\n"
         );
     }

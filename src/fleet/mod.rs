@@ -7,7 +7,7 @@ mod progress;
 mod sidecar;
 mod state;
 
-pub use progress::Progress;
+pub use progress::{Live, Progress};
 pub use sidecar::{Accepted, KindState, Nack, Refusal, Sidecar, SidecarInfo};
 
 use progress::TrackedEdit;
@@ -53,7 +53,7 @@ impl Fleet {
         let node: Arc<str> = info.node_id.as_str().into();
         let (peer, protocol) = (info.peer.clone(), info.protocol);
         let version = info.version.as_deref().unwrap_or("unknown").to_owned();
-        let late = if info.ends_late {
+        let late = if info.late_revocation {
             "; what an edit closes goes on there until its drain time is over"
         } else {
             ""
@@ -268,7 +268,7 @@ mod tests {
 
     const KIND: Kind = "rds";
 
-    fn open(fleet: &Fleet, node: &str) -> Session {
+    fn open(fleet: &Fleet, node: &str, late_revocation: bool) -> Session {
         let session = fleet.open(SidecarInfo {
             node_id: node.to_owned(),
             node_cluster: String::new(),
@@ -277,7 +277,7 @@ mod tests {
             version: None,
             protocol: "delta",
             peer: String::new(),
-            ends_late: false,
+            late_revocation,
         });
         session.asked(KIND);
         session
@@ -287,7 +287,7 @@ mod tests {
     async fn who_leaves_before_an_edit_is_followed_is_told_of() {
         let fleet = Fleet::new();
         let (earlier, leaves, accepts) =
-            (open(&fleet, "earlier"), open(&fleet, "leaves"), open(&fleet, "accepts"));
+            (open(&fleet, "earlier", false), open(&fleet, "leaves", false), open(&fleet, "accepts", true));
         drop(earlier);
         let published = Instant::now();
         let version: Arc<str> = "2".into();
@@ -295,7 +295,11 @@ mod tests {
         drop((leaves, accepts));
         let tracking = fleet.track(("common".into(), 2), published, vec![(KIND, version)]);
         let progress = tracking.answered(Duration::from_secs(20)).await;
-        assert_eq!((progress.live.len(), progress.left.as_slice()), (1, ["leaves".to_owned()].as_slice()));
+        let live: Vec<_> = progress.live.iter().map(|live| live.late.as_deref()).collect();
+        assert_eq!(
+            (live, progress.left.as_slice()),
+            (vec![Some("accepts")], ["leaves".to_owned()].as_slice())
+        );
         assert!(progress.is_over());
     }
 }

@@ -11,16 +11,23 @@ use tokio::sync::Notify;
 /// What became of an edit.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// When each sidecar that has accepted it had, in no order.
-    pub live: Vec<Instant>,
+    /// The sidecars that have accepted it, in no order.
+    pub live: Vec<Live>,
     /// Node ids of those that rejected it.
     pub rejected: Vec<String>,
     /// Node ids of those that have not answered.
     pub silent: Vec<String>,
     /// Node ids of those that disconnected first.
     pub left: Vec<String>,
-    /// Node ids of those that have accepted it, and end what it closes later.
-    pub late: Vec<String>,
+}
+
+/// A sidecar that has accepted an edit.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// When it had.
+    pub at: Instant,
+    /// Its node id, if it ends what the edit closes only when its drain time is over.
+    pub late: Option<String>,
 }
 
 impl Progress {
@@ -30,7 +37,6 @@ impl Progress {
         self.rejected.extend(other.rejected);
         self.silent.extend(other.silent);
         self.left.extend(other.left);
-        self.late.extend(other.late);
     }
 
     /// Whether every sidecar has accepted it or left.
@@ -45,7 +51,7 @@ impl Progress {
 pub(super) struct TrackedEdit {
     pub(super) key: EditKey,
     /// When it was published: what was sent before is no answer to it.
-    at: Instant,
+    pub(super) at: Instant,
     /// The resource types that it changed, with their new versions.
     pub(super) changed: Vec<(Kind, Arc<str>)>,
     /// Told once, when nobody is waited for any more.
@@ -55,7 +61,7 @@ pub(super) struct TrackedEdit {
     waiting: BTreeSet<SessionId>,
     /// With their node ids: they may disconnect.
     rejected: BTreeMap<SessionId, String>,
-    live: BTreeMap<SessionId, Instant>,
+    live: BTreeMap<SessionId, Live>,
     left: Vec<String>,
 }
 
@@ -109,7 +115,8 @@ impl TrackedEdit {
             return;
         }
         if let Some(when) = self.live_since(sidecar) {
-            self.live.insert(id, when);
+            let late = sidecar.info.late_revocation.then(|| sidecar.info.node_id.clone());
+            self.live.insert(id, Live { at: when, late });
             self.rejected.remove(&id);
         } else if self.is_rejected_by(sidecar) {
             self.rejected.insert(id, sidecar.info.node_id.clone());
@@ -160,11 +167,8 @@ impl TrackedEdit {
 
     pub(super) fn progress(&self, sidecars: &BTreeMap<SessionId, Sidecar>) -> Progress {
         let silent = self.waiting.iter().filter_map(|id| Some(sidecars.get(id)?.info.node_id.clone()));
-        let live = self.live.keys().filter_map(|id| sidecars.get(id));
-        let late = live.filter(|sidecar| sidecar.info.ends_late);
         Progress {
-            late: late.map(|sidecar| sidecar.info.node_id.clone()).collect(),
-            live: self.live.values().copied().collect(),
+            live: self.live.values().cloned().collect(),
             silent: silent.collect(),
             rejected: self.rejected.values().cloned().collect(),
             left: self.left.clone(),

@@ -25,7 +25,7 @@ pub struct SidecarInfo {
     /// The address it connects from.
     pub peer: String,
     /// Whether what an edit closes goes on there until Envoy's drain time is over.
-    pub ends_late: bool,
+    pub late_revocation: bool,
 }
 
 /// A client that was not let in.

@@ -133,6 +133,8 @@ impl State {
     }
 
     pub(super) fn track(&mut self, mut edit: TrackedEdit) {
+        // Publications are followed in their order: no later one can be about who left before this one.
+        self.departed.retain(|(when, ..)| *when >= edit.at);
         edit.begin(&self.sidecars, &self.departed);
         self.edits.insert(edit.key.clone(), edit);
     }

@@ -128,7 +128,7 @@ pub(super) async fn report(trackings: Vec<Tracking>, metrics: Metrics, edit: Edi
 /// How long it took at each sidecar, in ascending order.
 fn took(edit: &Edit, progress: &Progress) -> Vec<Duration> {
     let mut took: Vec<Duration> =
-        progress.live.iter().map(|when| when.saturating_duration_since(edit.noticed)).collect();
+        progress.live.iter().map(|live| live.at.saturating_duration_since(edit.noticed)).collect();
     took.sort_unstable();
     took
 }
@@ -139,9 +139,35 @@ fn measure(edit: &Edit, progress: &Progress, known: usize, metrics: &Metrics) {
     took.iter().skip(known).for_each(|took| metrics.sidecar_live(*took));
     let Some(last) = took.last().filter(|_| progress.is_over()) else { return };
     metrics.live(*last);
-    if edit.change.closes() && progress.late.is_empty() {
-        metrics.revoked(*last);
+    if let Some(cut) = cut(edit, progress) {
+        metrics.revoked(cut);
     }
+}
+
+/// After how long what an edit closes had ended wherever it ends at once.
+fn cut(edit: &Edit, progress: &Progress) -> Option<Duration> {
+    let closed = progress.live.iter().filter(|live| edit.change.closes() && live.late.is_none());
+    closed.map(|live| live.at.saturating_duration_since(edit.noticed)).max()
+}
+
+/// The same as the end of a log line, with where it does not.
+fn told_of_cut(edit: &Edit, progress: &Progress) -> String {
+    if !edit.change.closes() || progress.live.is_empty() {
+        return String::new();
+    }
+    let late: Vec<String> = progress.live.iter().filter_map(|live| live.late.clone()).collect();
+    let open = [&*progress.rejected, &progress.silent, &progress.left].concat();
+    let mut text = match cut(edit, progress) {
+        Some(cut) => format!("; what it closes is cut after {} ms", milliseconds(Some(cut))),
+        None => "; what it closes is cut when the drain time is over".to_owned(),
+    };
+    if !late.is_empty() && late.len() < progress.live.len() {
+        text.push_str(&format!(", at {} when the drain time is over", names(&late)));
+    }
+    if !open.is_empty() {
+        text.push_str(&format!(", and may go on at {}", names(&open)));
+    }
+    text
 }
 
 /// What became of an edit that was not live everywhere in time.
@@ -149,13 +175,14 @@ fn log_late(edit: &Edit, progress: &Progress) {
     let change = &edit.change;
     let (live, last) = (progress.live.len(), took(edit, progress).last().copied());
     let last_ms = milliseconds(last);
+    let cut = told_of_cut(edit, progress);
     if live == 0 && progress.is_over() {
         tracing::info!(live, "allowlist edit: {change}; the sidecars that had not accepted it are gone");
     } else if progress.is_over() {
         tracing::info!(
             live,
             last_ms,
-            "allowlist edit: {change}; now live on all {live} sidecars that are still connected, last after {last_ms} ms"
+            "allowlist edit: {change}; now live on all {live} sidecars that are still connected, last after {last_ms} ms{cut}"
         );
     } else {
         let (rejected, silent) = (names(&progress.rejected), names(&progress.silent));
@@ -164,7 +191,7 @@ fn log_late(edit: &Edit, progress: &Progress) {
             live,
             rejected,
             silent,
-            "allowlist edit: {change}; after {seconds} s more still not live everywhere; exeat status shows where"
+            "allowlist edit: {change}; after {seconds} s more still not live everywhere{cut}; exeat status shows where"
         );
     }
 }
@@ -180,6 +207,7 @@ fn log(edit: &Edit, progress: &Progress) {
         [&progress.rejected, &progress.silent, &progress.left].map(|who| names(who));
     let p50_ms = milliseconds(took.get(took.len() / 2).copied());
     let last_ms = milliseconds(last);
+    let cut = told_of_cut(edit, progress);
     if !progress.is_over() {
         let mut problems = String::new();
         for (what, who) in
@@ -198,7 +226,7 @@ fn log(edit: &Edit, progress: &Progress) {
             rejected,
             silent,
             left,
-            "allowlist edit: {change}; live on {live} of {sidecars} sidecars{problems}"
+            "allowlist edit: {change}; live on {live} of {sidecars} sidecars{problems}{cut}"
         );
         return;
     }
@@ -214,15 +242,6 @@ fn log(edit: &Edit, progress: &Progress) {
     let after =
         if live > 1 { format!("p50 {p50_ms} ms, last {last_ms} ms") } else { format!("after {last_ms} ms") };
     let gone = if left.is_empty() { String::new() } else { format!("; disconnected meanwhile: {left}") };
-    let cut = match progress.late.len() {
-        _ if !change.closes() => String::new(),
-        0 => format!("; what it closes is cut after {last_ms} ms"),
-        late if late == live => "; what it closes is cut when the drain time is over".to_owned(),
-        _ => format!(
-            "; what it closes is cut after {last_ms} ms, but on {} when the drain time is over",
-            names(&progress.late)
-        ),
-    };
     tracing::info!(
         added,
         removed,
@@ -249,4 +268,54 @@ fn names(all: &[String]) -> String {
         text.push_str(&format!(" and {} more", all.len() - NAMED));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Live;
+
+    #[test]
+    fn where_what_is_closed_goes_on_is_said() {
+        let noticed = Instant::now();
+        let edit = |closes: bool| {
+            let diff = PolicyDiff { closes, ..PolicyDiff::default() };
+            let change = Changes { agents: Vec::new(), groups: vec![(COMMON.into(), diff)] };
+            Edit { noticed, entries: 1, change }
+        };
+        let progress = |live: &[(u64, Option<&str>)], left: &[&str]| Progress {
+            live: live
+                .iter()
+                .map(|(ms, late)| Live {
+                    at: noticed + Duration::from_millis(*ms),
+                    late: late.map(str::to_owned),
+                })
+                .collect(),
+            left: left.iter().map(|node| (*node).to_owned()).collect(),
+            ..Progress::default()
+        };
+        let (quick, slow, late) = ((2, None), (3, None), (9, Some("old")));
+        for (closes, progress, cut_ms, text) in [
+            (false, progress(&[quick], &["gone"]), None, ""),
+            (true, progress(&[], &["gone"]), None, ""),
+            (true, progress(&[quick, slow], &[]), Some(3), "; what it closes is cut after 3 ms"),
+            (
+                true,
+                progress(&[quick, late], &[]),
+                Some(2),
+                "; what it closes is cut after 2 ms, at old when the drain time is over",
+            ),
+            (true, progress(&[late], &[]), None, "; what it closes is cut when the drain time is over"),
+            (
+                true,
+                progress(&[slow], &["gone"]),
+                Some(3),
+                "; what it closes is cut after 3 ms, and may go on at gone",
+            ),
+        ] {
+            let edit = edit(closes);
+            assert_eq!(cut(&edit, &progress), cut_ms.map(Duration::from_millis), "{text}");
+            assert_eq!(told_of_cut(&edit, &progress), text);
+        }
+    }
 }

@@ -77,8 +77,8 @@ impl Groups for SidecarGroups {
         };
         let group = agent.map_or_else(|| COMMON.into(), |agent| Arc::clone(&agent.name));
         let store = self.stores.open(&group);
-        let ends_late = !says(node, REVOCATION) && says(node, LATE_REVOCATION);
-        Ok(Assignment { group, store, identity, ends_late })
+        let late_revocation = says(node, LATE_REVOCATION);
+        Ok(Assignment { group, store, identity, late_revocation })
     }
 
     fn moves(&self) -> Option<watch::Receiver<()>> {
@@ -142,24 +142,26 @@ fn says(node: &Node, ability: &str) -> bool {
 /// Refuses Envoys that would ignore the guard of private addresses, or that are built without what the resources need. Other
 /// xDS clients enforce nothing and may look.
 fn admit(node: &Node) -> Result<(), String> {
-    let (major, minor) = MINIMUM_VERSION;
-    match node.version {
-        Some(version)
-            if node.user_agent.eq_ignore_ascii_case("envoy")
-                && (version.major, version.minor) < MINIMUM_VERSION =>
-        {
-            return Err(format!(
-                "Envoy {version} would ignore the guard of private addresses; use Envoy {major}.{minor} or later"
-            ));
-        }
-        _ => {}
+    if !node.user_agent.eq_ignore_ascii_case("envoy") {
+        return Ok(());
     }
-    let is_envoy = node.user_agent.eq_ignore_ascii_case("envoy");
-    if is_envoy && !says(node, REVOCATION) && !says(node, LATE_REVOCATION) {
+    let (major, minor) = MINIMUM_VERSION;
+    let own = node.version.map_or_else(|| "of unknown version".to_owned(), |version| version.to_string());
+    if node.version.is_none_or(|version| (version.major, version.minor) < MINIMUM_VERSION) {
+        return Err(format!(
+            "Envoy {own} would ignore the guard of private addresses; use Envoy {major}.{minor} or later"
+        ));
+    }
+    if !says(node, REVOCATION) && !says(node, LATE_REVOCATION) {
         return Err(format!(
             "its bootstrap does not say `{REVOCATION}` or `{LATE_REVOCATION}`, so that tunnels could not be checked or would \
              outlive what allows them: print it anew with `exeat bootstrap`, and start Envoy with the flags that it names"
         ));
+    }
+    if node.extensions.is_empty() {
+        return Err(
+            "this Envoy does not say which extensions it is built with; use an official build".to_owned()
+        );
     }
     let lacking = node.lacks(&REQUIRED_EXTENSIONS);
     if lacking.is_empty() {
@@ -178,10 +180,15 @@ mod tests {
         ads::{CertificateNames, UserAgentVersion},
         policy::{HostName, HostPattern, Origin, Ports, Rule},
     };
+    use envoy_types::pb::envoy::config::core::v3::Extension;
+    use prost::Message;
 
     #[test]
-    fn refuses_an_old_envoy_and_says_which_is_needed() {
+    fn refuses_envoys_that_cannot_enforce_a_policy_and_says_why() {
+        let all =
+            Extension { type_urls: REQUIRED_EXTENSIONS.map(str::to_owned).to_vec(), ..Default::default() };
         let envoy = |minor| Node {
+            extensions: vec![all.encode_to_vec().into()],
             id: "n".into(),
             user_agent: "envoy".into(),
             version: Some(UserAgentVersion { major: 1, minor, patch: 0 }),
@@ -193,6 +200,12 @@ mod tests {
         assert!(admit(&foreign).unwrap_err().contains("exeat bootstrap"));
         assert!(admit(&Node { abilities: vec![LATE_REVOCATION.to_owned()], ..envoy(40) }).is_ok());
         assert!(admit(&envoy(39)).unwrap_err().contains("use Envoy 1.40 or later"));
+        let unknown = Node { version: None, ..envoy(40) };
+        assert!(admit(&unknown).unwrap_err().contains("use Envoy 1.40 or later"));
+        let silent = Node { extensions: Vec::new(), ..envoy(40) };
+        assert!(admit(&silent).unwrap_err().contains("does not say which extensions"));
+        let poor = Node { extensions: vec![Extension::default().encode_to_vec().into()], ..envoy(40) };
+        assert!(admit(&poor).unwrap_err().contains("built without envoy."));
         assert!(admit(&Node { id: "n".into(), ..Default::default() }).is_ok());
     }
 

@@ -30,7 +30,7 @@ impl Groups for ByCluster {
     fn assign(&self, _: &Peer, node: &ads::Node) -> Result<Assignment, String> {
         let (group, store) = self.0.get_key_value(node.cluster.as_str()).ok_or("there is no such group")?;
         let (group, store, identity) = ((*group).into(), Arc::clone(store), node.id.as_str().into());
-        Ok(Assignment { group, store, identity, ends_late: false })
+        Ok(Assignment { group, store, identity, late_revocation: false })
     }
 
     fn explain(&self, _: ResourceKind, _: &str) -> Option<String> {

@@ -138,7 +138,7 @@ fn a_sidecar_that_ends_late_says_so_and_ends() {
         Sidecar::with_flags(&stack.control_plane, "late", &["--drain-time", DRAIN.0], |text| text);
     wait_until("the second is open", || TcpStream::connect(stack.proxy()).is_ok());
     stack.control_plane.wait_in_sync(1);
-    assert_eq!(stack.control_plane.status()["sidecars"][0]["ends_late"], true);
+    assert_eq!(stack.control_plane.status()["sidecars"][0]["late_revocation"], true);
     let mut gone = secure_tunnel(stack.proxy(), &stack.at("gone.test"));
     let mut kept = secure_tunnel(stack.proxy(), &stack.at("kept.test"));
     let before = Instant::now();
@@ -150,6 +150,7 @@ fn a_sidecar_that_ends_late_says_so_and_ends() {
     let process = stack.control_plane.process();
     process.wait_for("the sidecar", |line| line.contains("goes on there until its drain time is over"));
     process.wait_for("the edit", |line| line.contains("what it closes is cut when the drain time is over"));
+    assert_eq!(stack.control_plane.metric("exeat_revocation_seconds_count"), 0.0);
 }
 
 /// A tunnel that was opened before an edit, and whose first bytes come after it.
