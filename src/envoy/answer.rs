@@ -39,8 +39,8 @@ pub(super) struct Answer {
 pub(super) enum What {
     /// 403 to everything.
     Denied,
-    /// The host is listed, this port is not.
-    OtherPort(Refusal),
+    /// The host is or was listed, and this port is not, or not any more.
+    Unlisted(Refusal),
     /// Some of it passes.
     Passes(Ways),
 }
@@ -156,8 +156,16 @@ impl Answer {
     }
 
     pub(super) fn other_port(rule: &Rule, report: Option<&Arc<str>>, label: Label) -> Self {
-        let refusal = Refusal { reason: DenyReason::PortNotListed, report: report.cloned() };
-        Self { rule: label.of(&rule.origin), what: What::OtherPort(refusal) }
+        Self::unlisted(DenyReason::PortNotListed, rule, report, label)
+    }
+
+    pub(super) fn expired(rule: &Rule, report: Option<&Arc<str>>, label: Label) -> Self {
+        Self::unlisted(DenyReason::Expired, rule, report, label)
+    }
+
+    fn unlisted(reason: DenyReason, rule: &Rule, report: Option<&Arc<str>>, label: Label) -> Self {
+        let refusal = Refusal { reason, report: report.cloned() };
+        Self { rule: label.of(&rule.origin), what: What::Unlisted(refusal) }
     }
 
     /// From the rules that allow it, the closest first. Nothing if there is none. `key_of` says how the chain of what passes by a
@@ -256,6 +264,6 @@ fn other_plain(plain: &[(Requests, Way)], report: Option<&Arc<str>>) -> Vec<(Req
 
 /// With few rules logs name lines; with many, files.
 pub(super) fn label_of(policy: &Policy) -> Label {
-    let rules = policy.rules().len() + policy.denied().len();
+    let rules = policy.rules().len() + policy.denied().len() + policy.expired().len();
     if rules <= super::RULES_WITH_LINE { Label::Line } else { Label::File }
 }

@@ -60,6 +60,7 @@ const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
         }
         DenyReason::NotListed
         | DenyReason::PortNotListed
+        | DenyReason::Expired
         | DenyReason::DeniedByRule
         | DenyReason::MethodNotAllowed
         | DenyReason::PathNotAllowed

@@ -9,7 +9,7 @@ use super::{
     chain_name::ChainName,
     chains::{self, Chains, Inner},
 };
-use crate::policy::{DenyRule, HostName, Mode, Policy, Port, Ports, Rule, Target};
+use crate::policy::{DenyRule, HostName, HostPattern, Mode, Policy, Port, Ports, Rule, Target};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// A host as the key of a domain.
@@ -43,6 +43,11 @@ pub(super) fn domains(policy: &Policy, label: Label) -> (BTreeMap<Answer, Vec<St
     for rule in policy.rules() {
         for host in hosts(&rule.target) {
             keys.entry(host).or_default().extend(rule.ports.iter());
+        }
+    }
+    for (host, port) in index.expired.keys() {
+        if !index.covers(*host, *port) {
+            keys.entry(*host).or_default().push(*port);
         }
     }
     for rule in policy.denied() {
@@ -93,7 +98,7 @@ pub(super) fn domains(policy: &Policy, label: Label) -> (BTreeMap<Answer, Vec<St
         if !matches!(host, Host::Below(_)) {
             let Some(answer) = index.other_ports(*host, report, label) else { continue };
             // A portless domain would win over a wildcard that covers the same name.
-            if !index.covers(*host, Port::HTTP) {
+            if !index.covers(*host, Port::HTTP) && !index.expired.contains_key(&(*host, Port::HTTP)) {
                 domains.add(&answer, text.clone());
             }
             domains.add(&answer, format!("{text}:*"));
@@ -128,6 +133,8 @@ fn hosts(target: &Target) -> impl Iterator<Item = Host<'_>> {
 struct Index<'a> {
     allowed: ByHost<'a, Rule>,
     denied: ByHost<'a, DenyRule>,
+    /// The first that allowed it, by name and port.
+    expired: BTreeMap<(Host<'a>, Port), &'a Rule>,
 }
 
 struct ByHost<'a, R> {
@@ -188,7 +195,15 @@ impl<'a, R> ByHost<'a, R> {
 
 impl<'a> Index<'a> {
     fn of(policy: &'a Policy) -> Self {
+        let mut expired = BTreeMap::new();
+        for rule in policy.expired() {
+            let Some(name) = rule.target.pattern().and_then(HostPattern::exact) else { continue };
+            for port in rule.ports.iter() {
+                expired.entry((Host::Name(name), port)).or_insert(&**rule);
+            }
+        }
         Self {
+            expired,
             allowed: ByHost::of(policy.rules().iter().map(|rule| (&rule.target, &**rule))),
             denied: ByHost::of(policy.denied().iter().map(|rule| (&rule.target, &**rule))),
         }
@@ -239,7 +254,10 @@ impl<'a> Index<'a> {
         let on_trial = self.denying(host, Some(port), Mode::Report);
         let covering: Vec<&Rule> =
             self.allowed.covering(host).filter(|rule| rule.ports.contains(port)).collect();
-        Answer::allowed(&covering, on_trial, (&host.text(), port), (report, label), key_of)
+        Answer::allowed(&covering, on_trial, (&host.text(), port), (report, label), key_of).or_else(|| {
+            let rule = self.expired.get(&(host, port))?;
+            Some(Answer::expired(rule, report, label))
+        })
     }
 
     /// What becomes of a host that is named, on ports that are not.

@@ -88,7 +88,10 @@ pub(super) fn egress(policy: &Policy) -> (RouteConfiguration, Chains<'_>) {
     for (answer, domains) in groups {
         let (what, routes) = match &answer.what {
             What::Denied => ("denied", everything(DenyReason::DeniedByRule)),
-            What::OtherPort(refusal) => ("other-port", other_port_routes(refusal)),
+            What::Unlisted(refusal) => {
+                let what = if refusal.reason == DenyReason::Expired { "expired" } else { "other-port" };
+                (what, unlisted_routes(refusal))
+            }
             What::Passes(ways) => ("allow", allow_routes(ways)),
         };
         let mut name = format!("{what}/{}", answer.rule);
@@ -182,7 +185,7 @@ pub(super) fn refused_forms() -> [Route; 2] {
 }
 
 /// The domain `a.com:*` matches whatever stands behind the colon.
-fn other_port_routes(refusal: &Refusal) -> Vec<Route> {
+fn unlisted_routes(refusal: &Refusal) -> Vec<Route> {
     let host = || authority(HOST_WITH_OR_WITHOUT_PORT);
     let reports = refusal.report.is_some();
     let tunnel = if reports { authority(HOST_WITH_PORT) } else { host() };

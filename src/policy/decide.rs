@@ -3,7 +3,11 @@
 use super::{
     AddressGuard, AnyRule, DenyReason, DenyRule, Grant, Mode, Policy, Port, Rule, literal, target::Closeness,
 };
-use std::{cmp::Reverse, sync::LazyLock, time::Duration};
+use std::{
+    cmp::Reverse,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 /// How a request asks for its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,8 +169,11 @@ impl Policy {
 
     /// What no rule covers on this port.
     fn unlisted(&self, request: &Request, host: &str) -> Verdict<'_> {
-        // Envoy's domains cannot say "below this name, on any port", so only exact names get the finer reason.
-        let naming = self.rules.iter().find(|rule| rule.target.exact().as_deref() == Some(host));
+        // Envoy's domains cannot say "below this name, on any port", so only exact names get the finer reasons.
+        let is_exact = |rule: &&Arc<Rule>| rule.target.exact().as_deref() == Some(host);
+        let expired = self.expired.iter().filter(|rule| rule.target.pattern().is_some());
+        let expired = expired.filter(is_exact).find(|rule| rule.ports.contains(request.port));
+        let naming = expired.or_else(|| self.rules.iter().find(is_exact));
         if self.mode == Mode::Report && request.via == Via::PlainHttp && request.port == Port::HTTPS {
             let rule = naming.map(|rule| AnyRule::Allow(rule));
             return Verdict::Deny { reason: DenyReason::NotTls, rule };
@@ -183,7 +190,10 @@ impl Policy {
             return Verdict::Deny { reason: DenyReason::BadHost, rule: None };
         }
         match naming {
-            Some(rule) => self.refusal(DenyReason::PortNotListed, Some(AnyRule::Allow(rule))),
+            Some(rule) => {
+                let reason = if expired.is_some() { DenyReason::Expired } else { DenyReason::PortNotListed };
+                self.refusal(reason, Some(AnyRule::Allow(rule)))
+            }
             // What is no host name with a port is refused in any mode.
             None if host.starts_with('[') => Verdict::Deny { reason: DenyReason::NotListed, rule: None },
             None => self.refusal(DenyReason::NotListed, None),

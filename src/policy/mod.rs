@@ -53,6 +53,8 @@ pub struct Policy {
     /// Shared by all that is the same at another instant.
     rules: Arc<[Arc<Rule>]>,
     denied: Arc<[Arc<DenyRule>]>,
+    /// Rules that allow nothing any more, for people.
+    expired: Arc<[Arc<Rule>]>,
     mode: Mode,
     /// Most connections of clients at a time.
     max_connections: Option<u32>,
@@ -71,7 +73,13 @@ impl Policy {
     pub fn with(mut rules: Vec<Arc<Rule>>, mut denied: Vec<Arc<DenyRule>>, mode: Mode) -> Self {
         rules.sort_by(|a, b| (&a.origin, &a.target).cmp(&(&b.origin, &b.target)));
         denied.sort_by(|a, b| (&a.origin, &a.target).cmp(&(&b.origin, &b.target)));
-        Self { rules: rules.into(), denied: denied.into(), mode, max_connections: None }
+        Self {
+            rules: rules.into(),
+            denied: denied.into(),
+            expired: Arc::default(),
+            mode,
+            max_connections: None,
+        }
     }
 
     /// The same for at most so many connections of clients at a time.
@@ -99,7 +107,8 @@ impl Policy {
         rules.extend(narrow);
         let denied = self.denied.iter().chain(&*old.denied).cloned().collect();
         let most = self.max_connections.into_iter().chain(old.max_connections).min();
-        Self::with(rules, denied, self.mode.min(old.mode)).for_connections(most)
+        let both = Self::with(rules, denied, self.mode.min(old.mode)).for_connections(most);
+        Self { expired: Arc::clone(&self.expired), ..both }
     }
 
     /// Its rules by what they are built on.
@@ -120,22 +129,31 @@ impl Policy {
         &self.denied
     }
 
+    /// The rules that allowed something until they expired, sorted by file and line. They only say why it is denied.
+    #[must_use]
+    pub fn expired(&self) -> &[Arc<Rule>] {
+        &self.expired
+    }
+
     /// What becomes of what no rule covers.
     #[must_use]
     pub const fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// The policy at an instant: without what has expired by then.
+    /// The policy at an instant: what has expired by then allows and denies nothing.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Self {
         let there = |until: Option<Timestamp>| until.is_none_or(|until| now < until);
         if self.ends().all(|end| now < end) {
             return self.clone();
         }
+        let (rules, expired): (Vec<_>, Vec<_>) =
+            self.rules.iter().cloned().partition(|rule| there(rule.until));
         Self {
-            rules: self.rules.iter().filter(|rule| there(rule.until)).cloned().collect(),
+            rules: rules.into(),
             denied: self.denied.iter().filter(|rule| there(rule.until)).cloned().collect(),
+            expired: expired.into(),
             mode: self.mode,
             max_connections: self.max_connections,
         }

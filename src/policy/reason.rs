@@ -7,6 +7,8 @@ pub enum DenyReason {
     NotListed,
     /// An entry names the host, but not this port.
     PortNotListed,
+    /// The entry for the host has expired.
+    Expired,
     /// A deny entry covers the host.
     DeniedByRule,
     /// The entry does not allow this method. CONNECT, which opens tunnels, is one.
@@ -41,9 +43,10 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotListed,
         Self::PortNotListed,
+        Self::Expired,
         Self::DeniedByRule,
         Self::MethodNotAllowed,
         Self::PathNotAllowed,
@@ -67,6 +70,7 @@ impl DenyReason {
         match self {
             Self::NotListed => "not-listed",
             Self::PortNotListed => "port-not-listed",
+            Self::Expired => "expired",
             Self::DeniedByRule => "denied-by-rule",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::PathNotAllowed => "path-not-allowed",
@@ -92,6 +96,9 @@ impl DenyReason {
             Self::NotListed => "the host is not in the allowlist; add it there if it should be reachable",
             Self::PortNotListed => {
                 "the host is listed, this port is not; add host:port to the allowlist, or, with `tls: originate`, ask for http://"
+            }
+            Self::Expired => {
+                "the entry for the host has expired; give it a later `until` if it is still needed"
             }
             Self::DeniedByRule => "a deny entry names the host, and deny entries win over all others",
             Self::MethodNotAllowed => {

@@ -119,6 +119,12 @@ fn an_entry_goes_when_its_time_is_over() {
     let seen = stack.control_plane.status();
     assert_eq!(seen["entries"], 3);
     wait_until("the entry is gone", || code(&stack, "b.test") == 403);
+    let reply = get(stack.proxy(), &format!("http://{}/", stack.at("b.test")));
+    assert_eq!((deny_reason(&reply), &reply.json()["rule"]), (Some("expired"), &"allowlist.yaml:1".into()));
+    let (_, reply) = tunnel(stack.proxy(), &stack.at("b.test"));
+    assert_eq!(deny_reason(&reply), Some("expired"));
+    let (_, reply) = tunnel(stack.proxy(), "b.test:1");
+    assert_eq!(deny_reason(&reply), Some("not-listed"), "it was never about this port");
     assert!(SystemTime::now() >= SystemTime::try_from(end).unwrap(), "not before its time");
     assert_eq!(code(&stack, "a.test"), 200);
     wait_until("the status says so", || {

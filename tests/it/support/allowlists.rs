@@ -57,11 +57,14 @@ pub fn entry() -> impl Strategy<Value = String> {
             format!("{{host: \"{host}\", ports: [{port}], limits: {{{key}: {most}}}}}")
         },
     );
+    // The test's clock is before the first and after the second.
+    let until = (host(), pick(&PORTS), pick(&["2099-01-01", "2020-01-01"]))
+        .prop_map(|(host, port, until)| format!("{{host: \"{host}\", ports: [{port}], until: {until}}}"));
     let listed = (pick(&BASES), pick(&["8443", "9000"]), pick(&["127.0.0.0/8", "10.0.0.0/8, 127.0.0.0/8"]))
         .prop_map(|(host, port, addresses)| {
             format!("{{host: {host}, ports: [{port}], private: true, addresses: [{addresses}]}}")
         });
-    prop_oneof![2 => limited, 1 => listed, 8 => plain, 4 => http, 3 => tunnel, 2 => report, 2 => private, 1 => originate]
+    prop_oneof![2 => until, 2 => limited, 1 => listed, 8 => plain, 4 => http, 3 => tunnel, 2 => report, 2 => private, 1 => originate]
 }
 
 pub fn denial() -> impl Strategy<Value = String> {
@@ -128,7 +131,8 @@ pub fn policy(text: &str) -> Policy {
         label: "allowlist.yaml".into(),
         bytes: text.to_owned().into_bytes().into(),
     };
-    let loaded = read(&[file], Timestamp::parse("2026-01-01").unwrap());
+    let now = Timestamp::parse("2026-01-01").unwrap();
+    let loaded = read(&[file], now);
     let policies = loaded.policies.unwrap_or_else(|| panic!("{text}: {:?}", loaded.files));
-    policies.common().clone()
+    policies.common().at(now)
 }
