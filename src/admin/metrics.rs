@@ -1,7 +1,7 @@
 //! The state as OpenMetrics. Labels are bounded: never hosts, never node names.
 
 use super::{StatusSource, status::in_sync};
-use crate::snapshot::ResourceKind;
+use crate::snapshot::{ResourceKind, Stores};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
@@ -9,6 +9,17 @@ use prometheus_client::{
     registry::Unit,
 };
 use std::{collections::BTreeMap, fmt, time::UNIX_EPOCH};
+
+/// Hexadecimal digits of a version that a float holds exactly.
+const EXACT_DIGITS: usize = 12;
+
+/// As much of a version as a gauge can say.
+fn as_number(version: &str) -> Option<f64> {
+    let digits = version.get(..EXACT_DIGITS)?;
+    let (high, low) = digits.split_at_checked(EXACT_DIGITS / 2)?;
+    let part = |digits| u32::from_str_radix(digits, 16).ok().map(f64::from);
+    Some(part(high)? * f64::from(1_u32 << (4 * EXACT_DIGITS / 2)) + part(low)?)
+}
 
 /// Reads the state at each scrape.
 #[derive(Debug)]
@@ -28,6 +39,9 @@ impl Collector for StateCollector {
             metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
         };
         gauge("ready", "Whether resources are served", f64::from(u8::from(!published.is_empty())))?;
+        if let Some(hash) = Stores::version_of(&published).and_then(|version| as_number(&version)) {
+            gauge("version_hash", "The version that is served, as a number that replicas share", hash)?;
+        }
         gauge("allowlist_entries", "Entries in force", count(allowlist.entries))?;
         gauge("allowlist_files", "Allowlist files", count(allowlist.files.len()))?;
         gauge("allowlist_files_rejected", "Files whose newest content is not in force", count(rejected))?;

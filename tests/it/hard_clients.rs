@@ -219,6 +219,9 @@ fn a_sidecar_is_handed_over_between_two_servers() {
     fs::copy(stack.allowlist(), other.allowlist()).unwrap();
     other.launch();
     assert_eq!(other.version(), stack.control_plane.version(), "replicas agree without talking");
+    let hash = |server: &ControlPlane| server.metric("exeat_version_hash");
+    let before = hash(&stack.control_plane);
+    assert_eq!(hash(&other), before);
     let url = format!("http://{}/", stack.at("a.test"));
     assert_eq!(get(stack.proxy(), &url).code, 200);
     stack.control_plane.stop();
@@ -230,4 +233,5 @@ fn a_sidecar_is_handed_over_between_two_servers() {
     assert_eq!(get(stack.proxy(), &url).code, 200);
     other.write_by_rename("- other.test\n");
     wait_until("the other's edit is enforced", || get(stack.proxy(), &url).code == 403);
+    assert_ne!(hash(&other), before);
 }
