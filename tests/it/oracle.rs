@@ -69,7 +69,7 @@ fn gets_through(inside: Connection, opening: &Opening) -> bool {
         },
         Opening::Other => inside,
     };
-    inside.try_send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").is_ok() && inside.try_reply().is_some()
+    inside.answers()
 }
 
 /// Every name leads to somebody who answers on the ports that need no privileges.

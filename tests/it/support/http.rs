@@ -116,6 +116,12 @@ impl Connection {
         self.reply()
     }
 
+    /// Whether what is open leads to an upstream that answers.
+    pub fn answers(&mut self) -> bool {
+        self.try_send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").is_ok()
+            && self.try_reply().is_some_and(|reply| reply.code == 200)
+    }
+
     /// Reads so many bytes.
     pub fn read(&mut self, count: usize) -> String {
         let mut bytes = vec![0; count];
