@@ -1,6 +1,6 @@
 //! The policies of all groups of sidecars.
 
-use super::{Origin, Policy, PolicyDiff, Selector, Timestamp, Who};
+use super::{DenyRule, Origin, Policy, PolicyDiff, Selector, Timestamp, Who};
 use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 /// A group of sidecars with a policy of its own.
@@ -115,6 +115,16 @@ impl PolicySet {
             |agent: &Agent| Agent { own: agent.own.at(now), policy: agent.policy.at(now), ..agent.clone() };
         let agents = self.agents.iter().map(at);
         Self { common: self.common.at(now), agents: agents.collect() }
+    }
+
+    /// The same with further denials, which are asked for each policy.
+    #[must_use]
+    pub fn also_denying(&self, mut denials: impl FnMut(&Policy) -> Vec<Arc<DenyRule>>) -> Self {
+        let mut and = |policy: &Policy| policy.also_denying(denials(policy));
+        let common = and(&self.common);
+        let agent =
+            |agent: &Agent| Agent { own: and(&agent.own), policy: and(&agent.policy), ..agent.clone() };
+        Self { common, agents: self.agents.iter().map(agent).collect() }
     }
 
     /// The next instant at which something expires.

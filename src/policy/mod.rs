@@ -94,6 +94,17 @@ impl Policy {
         self.max_connections
     }
 
+    /// The same with further denials.
+    #[must_use]
+    pub fn also_denying(&self, more: Vec<Arc<DenyRule>>) -> Self {
+        if more.is_empty() {
+            return self.clone();
+        }
+        let denied = self.denied.iter().cloned().chain(more).collect();
+        let all = Self::with(self.rules.to_vec(), denied, self.mode).for_connections(self.max_connections);
+        Self { expired: Arc::clone(&self.expired), ..all }
+    }
+
     /// What this policy and `old` both allow: the step between the two that only takes away. Rules count as a whole: those of
     /// each that a single one of the other includes.
     #[must_use]

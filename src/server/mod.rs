@@ -7,6 +7,7 @@ mod convergence;
 mod files;
 mod groups;
 mod listen;
+mod own_ports;
 mod pipeline;
 mod signals;
 mod state_dir;
@@ -33,6 +34,7 @@ use crate::{
 use anyhow::Context;
 use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
 use groups::{COMMON, SidecarGroups};
+use own_ports::OwnPorts;
 use pipeline::{Outlets, Pipeline};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
@@ -100,7 +102,12 @@ impl Server {
             states: file_states,
             policies,
         };
-        let mut pipeline = Pipeline::new(&config, outlets)?;
+        let tcp = xds.iter().filter_map(|endpoint| match endpoint {
+            XdsEndpoint::Address(address) => Some(*address),
+            XdsEndpoint::Name(..) | XdsEndpoint::Unix(_) => None,
+        });
+        let own_ports = OwnPorts::new(tcp.chain([admin_address, config.profile.egress]));
+        let mut pipeline = Pipeline::new(&config, own_ports, outlets)?;
         pipeline.load();
 
         // Read only, and not for sidecars: it shows all of them.

@@ -5,6 +5,7 @@ use super::{
     convergence::{self, Changes, Edit},
     files::{follow_includes, found, patterns},
     groups::{COMMON, SidecarGroups},
+    own_ports::OwnPorts,
     state_dir::StateDir,
 };
 use crate::{
@@ -46,6 +47,7 @@ pub(super) struct Pipeline {
 struct Core {
     ledger: Ledger,
     state_dir: Option<StateDir>,
+    own_ports: OwnPorts,
     profile: Profile,
     log_format: LogFormat,
     outlets: Outlets,
@@ -67,9 +69,12 @@ pub(super) struct Outlets {
 }
 
 impl Pipeline {
-    pub(super) fn new(config: &ServerConfig, outlets: Outlets) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &ServerConfig, own_ports: OwnPorts, outlets: Outlets) -> anyhow::Result<Self> {
         for range in config.profile.guard.lifted() {
             tracing::warn!(%range, "allowed names may lead to {range}: private and reserved addresses in it are not guarded");
+            for own in own_ports.within(range) {
+                tracing::warn!(%range, %own, "{own}, where exeat or its proxy listens, is in {range}: names may lead there");
+            }
         }
         let state_dir = config.state_dir.as_deref().map(StateDir::open).transpose()?;
         let saved = state_dir.as_ref().map(StateDir::saved).unwrap_or_default();
@@ -80,6 +85,7 @@ impl Pipeline {
             core: Core {
                 ledger: Ledger::restoring(saved),
                 state_dir,
+                own_ports,
                 profile: config.profile.clone(),
                 log_format: config.log_format,
                 outlets,
@@ -158,7 +164,7 @@ impl Core {
         let Loaded { policies, files, texts, settled } = self.ledger.settle(now);
         let before = self.outlets.states.borrow().files.clone();
         if policies.is_some() {
-            self.policies = policies;
+            self.policies = policies.map(|policies| self.own_ports.close(&policies));
         }
         // What a log line announces is already to be seen in the status.
         self.outlets.states.send_modify(|state| state.files.clone_from(&files));

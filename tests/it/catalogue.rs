@@ -271,6 +271,28 @@ fn b20_b27_addresses_are_names_of_their_own() {
     }
 }
 
+/// An entry cannot open exeat's own ports or the proxy's either.
+#[test]
+fn b25_own_ports_stay_closed_whatever_is_listed() {
+    let stack = Stack::start("- allowed.test:{port}\n");
+    let (proxy, admin) = (stack.proxy(), stack.control_plane.admin);
+    let xds = format!("{}:18000", admin.ip());
+    let entry = |host: String, port: u16| {
+        format!("- {{host: {host}, ports: [{port}], protocol: tcp, private: true}}\n")
+    };
+    let own = [(proxy.ip(), proxy.port()), (admin.ip(), admin.port()), (admin.ip(), 18000)];
+    let other = TcpListener::bind((admin.ip(), 0)).unwrap().local_addr().unwrap();
+    let list: String = own.into_iter().map(|(ip, port)| entry(ip.to_string(), port)).collect();
+    stack.edit(&format!("{list}{}", entry(other.ip().to_string(), other.port())));
+    for target in [proxy.to_string(), admin.to_string(), xds] {
+        let (_, reply) = tunnel(stack.proxy(), &target);
+        assert_eq!((reply.code, deny_reason(&reply)), (403, Some("denied-by-rule")), "{target}");
+    }
+    let (_, reply) = tunnel(stack.proxy(), &other.to_string());
+    assert_ne!(reply.code, 403, "what is beside them is no business of exeat's");
+    stack.control_plane.process().wait_for("the warning", |line| line.contains("its ports stay closed"));
+}
+
 /// The same in report mode, which lets pass what is not listed: private addresses stay closed, in whatever spelling.
 #[test]
 fn b24_b27_report_mode_opens_no_private_address() {
