@@ -1,6 +1,8 @@
 //! What a tunnel carries: TLS for the host that CONNECT asked for, or, where an entry says so, anything.
 
-use crate::support::{Connection, Stack, deny_reason, secure_tunnel, tunnel, tunnel_by_http2};
+use crate::support::{
+    Connection, Stack, client_hello, deny_reason, secure_tunnel, tunnel, tunnel_by_http2, wait_until,
+};
 use serde_json::Value;
 use std::{
     io::{Read, Write},
@@ -157,6 +159,60 @@ fn a_silent_client_is_let_go() {
     }
     assert!(silent.ends_within(Duration::from_secs(20)));
     refused(&stack, &stack.at("a.test"), "not-tls");
+}
+
+/// RFC 8446 §5.1: a handshake message in records of so many bytes.
+fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
+    let record = |part: &[u8]| [&[22, 3, 1, 0, u8::try_from(part.len()).unwrap()], part].concat();
+    hello.chunks(size).flat_map(record).collect()
+}
+
+/// RFC 8446 §4.1.2: the same ClientHello with one extension more.
+fn with_extension(hello: &[u8], kind: u16, body: &[u8]) -> Vec<u8> {
+    let number = |at: usize| usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+    // Header, version and random; session, cipher suites and compression.
+    let session = 4 + 2 + 32;
+    let suites = session + 1 + usize::from(hello[session]);
+    let compression = suites + 2 + number(suites);
+    let extensions = compression + 1 + usize::from(hello[compression]);
+    let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap().to_be_bytes();
+    let more = [&kind.to_be_bytes()[..], &length(body), body].concat();
+    let all = [&hello[extensions + 2..], &more].concat();
+    let message = [&hello[4..extensions], &length(&all), &all].concat();
+    [&[1, 0][..], &length(&message), &message].concat()
+}
+
+/// B-4, B-18: a ClientHello in small records, and one with an encrypted inner one (RFC 9849), of which the outer name counts.
+#[test]
+fn unusual_client_hellos_are_read() {
+    let stack = stack();
+    let outer = [&[0, 0, 1, 0, 1, 7, 0, 32][..], &[9; 32], &[0, 128], &[5; 128]].concat();
+    let encrypted = |name: &str| with_extension(&client_hello(name), 0xfe0d, &outer);
+    for (what, of) in [
+        (
+            "records of 100 bytes",
+            &(|name: &str| in_records(&client_hello(name), 100)) as &dyn Fn(&str) -> Vec<u8>,
+        ),
+        ("records of 10 bytes", &|name: &str| in_records(&client_hello(name), 10)),
+        ("encrypted inner", &|name: &str| in_records(&encrypted(name), 255)),
+    ] {
+        let (mut inside, _) = tunnel(stack.proxy(), &stack.at("a.test"));
+        inside.send(of("a.test"));
+        let (handshake, first) = ("\u{16}\u{3}\u{3}", inside.read(7));
+        assert!(first.starts_with(handshake), "{what}: {first:?}");
+        let before = stack.upstream.connections();
+        let at = stack.at("b.test");
+        let seen = || {
+            let is_it = |line: &&Value| line["host"] == at.as_str() && line["reason"] == "sni-mismatch";
+            stack.sidecar.logged().iter().filter(is_it).count()
+        };
+        let already = seen();
+        let (mut inside, _) = tunnel(stack.proxy(), &at);
+        inside.send(of("evil.test"));
+        assert!(inside.ends_within(Duration::from_secs(20)), "{what}");
+        wait_until(what, || seen() == already + 1);
+        assert_eq!(stack.upstream.connections(), before, "{what}");
+    }
 }
 
 /// Its name was resolved: below a wildcard names carry data.

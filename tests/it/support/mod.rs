@@ -22,7 +22,7 @@ pub use http::{Connection, Reply, deny_reason, get, request, secure_tunnel, tunn
 pub use http2::tunnel_by_http2;
 pub use process::{Process, exeat, finish, finish_within, soon, texts, wait_until};
 pub use sidecar::{Sidecar, envoy_binary};
-pub use tls::server_config;
+pub use tls::{client_hello, server_config};
 pub use tools::{Authority, certificate, command, example, python_with};
 pub use upstream::Upstream;
 

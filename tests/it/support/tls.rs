@@ -4,7 +4,10 @@ use super::tools::certificate;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, ServerConnection, SignatureScheme,
     StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
@@ -80,6 +83,18 @@ pub fn client(
         }
     }
     Ok(StreamOwned::new(tls, socket))
+}
+
+/// The ClientHello that asks for a name, without the header of its record. It resumes no session: a pre-shared key would have to
+/// stay the last extension.
+pub fn client_hello(name: &str) -> Vec<u8> {
+    const HEADER: usize = 5;
+    let mut config = (**CLIENT).clone();
+    config.resumption = Resumption::disabled();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut bytes = Vec::new();
+    ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut bytes).unwrap();
+    bytes.split_off(HEADER)
 }
 
 static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
