@@ -1,4 +1,6 @@
 //! The access log: one JSON line for each request on the sidecar's standard output, denials flagged.
+//!
+//! Knows nothing of the policy: rule and reason are read from what routes and filters wrote down.
 
 use super::{
     any::pack,

@@ -1,4 +1,6 @@
 //! Messages inside messages, and the small wrappers that protobuf needs.
+//!
+//! Knows nothing of any one resource.
 
 use crate::policy::Port;
 use envoy_types::pb::{

@@ -1,4 +1,6 @@
 //! TLS from a sidecar to the xDS server, in its static configuration.
+//!
+//! Knows nothing of what the files of certificates hold: Envoy reads them.
 
 use super::bootstrap::quoted;
 use std::{

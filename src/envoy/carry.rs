@@ -5,6 +5,8 @@
 //! filter resolves the name: one that leads nowhere good is refused here, with a reason. Then a filter marks the request as
 //! resolved, and the route is chosen again: now it leads to an internal listener, whose chain dials what was resolved. No
 //! header takes part in this, so no client can.
+//!
+//! Knows nothing of rules: routes name the key of a chain, and the reasons.
 
 use super::{
     FORWARD_CLUSTER,

@@ -1,4 +1,6 @@
 //! Upstream clusters.
+//!
+//! Knows nothing of the policy; those of single private targets are in `private`.
 
 use super::{
     FORWARD_CLUSTER,

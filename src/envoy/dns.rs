@@ -1,6 +1,8 @@
 //! The DNS cache: who resolves, how, and which addresses are dropped from every answer.
 //!
 //! The same message goes to everything that resolves. Envoy refuses two that share a name and differ.
+//!
+//! Knows nothing of the policy but the addresses that an entry names.
 
 use super::{
     any::{address, duration, extension, number},

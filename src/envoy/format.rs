@@ -2,6 +2,8 @@
 //!
 //! Envoy's `Struct` is a map, which prost encodes in random order; a listener whose bytes differ on each replica would
 //! drain connections whenever a sidecar changes replicas. These messages have the same tags and sorted maps.
+//!
+//! Knows nothing of what is formatted.
 
 use envoy_types::pb::{
     envoy::config::{accesslog::v3::AccessLogFilter, core::v3::HeaderValueOption},

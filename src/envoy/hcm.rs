@@ -1,4 +1,6 @@
 //! The HTTP connection manager of the egress listener: an explicit proxy that trusts no client.
+//!
+//! Knows nothing of the policy.
 
 use super::{
     EGRESS_ROUTES, access_log,

@@ -1,4 +1,6 @@
 //! The xDS resource types.
+//!
+//! Knows nothing of what is in them.
 
 /// A resource type, in the order in which a change of several types is sent: what others refer to goes first
 /// (xDS protocol, "Eventual consistency considerations").

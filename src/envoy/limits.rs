@@ -1,4 +1,6 @@
 //! Limits of an entry as filters: requests and bytes on its routes, connections on its chains.
+//!
+//! Knows nothing of hosts.
 
 use super::any::{duration, extension, network_filter, number, pack};
 use crate::policy::Limits;

@@ -1,4 +1,6 @@
-//! Routes and what they match: small builders, no policy.
+//! Routes and what they match: small builders.
+//!
+//! Knows nothing of rules or domains: it is told what passes and for which reason the rest does not.
 
 use super::{
     answer::{Refusal, Way},

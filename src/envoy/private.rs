@@ -1,4 +1,6 @@
 //! Private targets: a guard of their own, so that the one of addresses stays on for everything else.
+//!
+//! Knows nothing of routes.
 
 use super::{
     answer::Reach,

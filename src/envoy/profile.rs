@@ -1,4 +1,6 @@
 //! Settings of a sidecar that are not policy.
+//!
+//! Knows nothing of Envoy's messages.
 
 use crate::policy::AddressGuard;
 use std::{

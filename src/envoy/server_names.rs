@@ -1,4 +1,6 @@
 //! `xds.type.matcher.v3.ServerNameMatcher`, which the crate `envoy-types` does not have: names and `*.names` in a trie.
+//!
+//! Knows nothing of chains.
 
 use envoy_types::pb::xds::r#type::matcher::v3::matcher::OnMatch;
 

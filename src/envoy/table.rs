@@ -2,6 +2,8 @@
 //!
 //! A route's configuration of filters is a map, which prost encodes in random order. Here it is encoded by its keys, and appended
 //! to the rest: concatenated protobuf messages merge (protobuf encoding, "Last One Wins").
+//!
+//! Knows nothing of what a table says.
 
 use envoy_types::pb::{
     envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost},

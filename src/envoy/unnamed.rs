@@ -1,5 +1,7 @@
 //! Rules that no virtual-host domain can express: address ranges, and denied wildcards on every port. They are regular
 //! expressions over the authority, which only what no domain matches is compared with.
+//!
+//! Knows nothing of domains; `domain` has what they can express.
 
 use super::{
     answer::{Answer, Key, Label, What},

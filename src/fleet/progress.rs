@@ -1,4 +1,6 @@
 //! How far an edit has come: looked at once for each answer, whatever the number of sidecars.
+//!
+//! Knows nothing of what an edit says.
 
 use super::{EditKey, Kind, SessionId, Sidecar};
 use std::{

@@ -1,4 +1,6 @@
 //! What is known of one sidecar.
+//!
+//! Knows nothing of streams or of what is served.
 
 use super::Kind;
 use std::{

@@ -1,4 +1,6 @@
 //! The table of sidecars as a plain value.
+//!
+//! Knows nothing of locks, of who waits, or of what is served.
 
 use super::{
     Accepted, Counts, EditKey, Kind, KindState, Nack, Progress, Refusal, SessionId, Sidecar, SidecarInfo,

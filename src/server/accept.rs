@@ -1,4 +1,6 @@
 //! From listening sockets to connections: how many there may be, and how soon each has to show that it is in earnest.
+//!
+//! Knows nothing of xDS or HTTP.
 
 use super::{listen::Socket, tls::Acceptor};
 use crate::ads::Peer;

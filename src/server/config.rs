@@ -1,4 +1,6 @@
 //! Settings of the server.
+//!
+//! Knows nothing of command lines or the environment.
 
 use crate::{envoy::Profile, telemetry::LogFormat};
 use std::{

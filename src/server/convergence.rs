@@ -1,4 +1,6 @@
 //! When an edit is live: the one log line that says what changed, where, and after how long.
+//!
+//! Knows nothing of resources or streams; it changes nothing.
 
 use super::groups::COMMON;
 use crate::{

@@ -1,4 +1,6 @@
 //! What is on disk, in the ledger's terms.
+//!
+//! Knows nothing of what files say, but which others they include.
 
 use crate::{
     allowlist::{Exposed, Found, FoundFile, Include, Ledger, Loaded, MAX_BYTES, MAX_INCLUDES},

@@ -1,4 +1,6 @@
 //! Which sidecars may have resources, and which.
+//!
+//! Knows nothing of resources: a group is a name and a store.
 
 use crate::{
     ads::{Assignment, Groups, Node, Peer},

@@ -1,4 +1,6 @@
 //! The sockets of the xDS and the admin server.
+//!
+//! Knows nothing of what is served on them.
 
 use super::{
     SHUTDOWN_DEADLINE, XdsListen,

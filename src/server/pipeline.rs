@@ -1,4 +1,6 @@
 //! The forward path: files → policy → resources → snapshot.
+//!
+//! Knows nothing of streams: it publishes into stores, and hears of sidecars only to log how far an edit has come.
 
 use super::{
     ServerConfig,

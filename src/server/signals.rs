@@ -1,4 +1,6 @@
 //! Requests to stop.
+//!
+//! Knows nothing of what is stopped.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
