@@ -1,6 +1,6 @@
 //! A whole configuration with the policy in it, for `envoy --mode validate`.
 //!
-//! Knows nothing of how resources come about: it takes them as they are served.
+//! Knows nothing of what a policy means: it takes what it compiles to.
 
 use super::{EGRESS_LISTENER, ResourceKind, any, compile, profile::Profile};
 use crate::policy::Policy;
