@@ -144,14 +144,35 @@ fn files_are_short_and_say_what_they_are() {
     }
 }
 
-/// The table of requirements names tests; a test that is renamed or gone must not stay in it.
-#[test]
-fn every_requirement_has_a_test() {
+/// All that can hold a test.
+fn tests() -> String {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut code = fs::read_to_string(repository.join("tests/peers/conformance.py")).unwrap();
     for path in sources(&root()).into_iter().chain(sources(&repository.join("tests"))) {
         code.push_str(&fs::read_to_string(path).unwrap());
     }
+    code
+}
+
+/// The catalogue names tests, too.
+#[test]
+fn every_trick_of_the_catalogue_that_is_tried_has_a_test() {
+    let (code, directory) = (tests(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/catalogue"));
+    let table = fs::read_to_string(directory.join("catalogue.md")).unwrap();
+    let cells = table.lines().filter_map(|line| line.trim_end_matches(" |").rsplit(" | ").next());
+    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let names: Vec<&str> = names.filter(|name| name.contains('_')).collect();
+    assert!(names.len() > 50);
+    for name in names {
+        let test = name.rsplit("::").next().unwrap();
+        assert!(code.contains(&format!("fn {test}(")), "there is no test {name}");
+    }
+}
+
+/// The table of requirements names tests; a test that is renamed or gone must not stay in it.
+#[test]
+fn every_requirement_has_a_test() {
+    let code = tests();
     let table = fs::read_to_string(root().join("ads/requirements.md")).unwrap();
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     assert!(rows.len() > 50);

@@ -1,6 +1,8 @@
 //! What an edit takes away ends at once, and nothing else does.
 
-use crate::support::{Connection, Sidecar, Stack, deny_reason, get, secure_tunnel, tunnel, wait_until};
+use crate::support::{
+    Connection, Sidecar, Stack, deny_reason, get, secure_tunnel, tunnel, tunnel_by_http2, wait_until,
+};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{
     net::TcpStream,
@@ -52,14 +54,17 @@ fn an_entry_takes_its_connections_along_and_no_others() {
     };
     let stack = Stack::start(&list(&["kept.test", "gone.test", "*.w.test", "gone.w.test"]));
     let at = |host: &str| stack.at(host);
+    let by_http2 = |host: &str| tunnel_by_http2(stack.proxy(), &at(host), None).0.tls(Some(host)).unwrap();
     let mut cut = [
         secure_tunnel(stack.proxy(), &at("gone.test")),
         secure_tunnel(stack.proxy(), &at("gone.w.test")),
         opaque(&stack, "raw.test"),
         websocket(&stack, "gone.test"),
         streaming(&stack, "gone.test"),
+        by_http2("gone.test"),
     ];
     let mut kept = [
+        by_http2("kept.test"),
         secure_tunnel(stack.proxy(), &at("kept.test")),
         secure_tunnel(stack.proxy(), &at("x.w.test")),
         opaque(&stack, "raw2.test"),
@@ -257,6 +262,9 @@ fn a_thousand_edits_drop_nothing() {
                 assert_eq!(keep_alive.get(&at, "/").code, 200);
                 assert_eq!(get(stack.proxy(), &format!("http://{at}/")).code, 200);
                 assert_eq!(secure_tunnel(stack.proxy(), &at).get_inside("keep.test").code, 200);
+                // No moment of an edit is open to others.
+                let never = get(stack.proxy(), &format!("http://{}/", stack.at("never.test")));
+                assert_eq!((never.code, deny_reason(&never)), (403, Some("not-listed")));
                 asked.fetch_add(3, Ordering::Relaxed);
             }
         };
@@ -279,4 +287,5 @@ fn a_thousand_edits_drop_nothing() {
     assert!(tunnels.iter_mut().all(Connection::answers));
     assert!(streams.iter_mut().all(|stream| !stream.ends_within(Duration::from_millis(200))));
     assert!(asked.load(Ordering::Relaxed) > 100);
+    assert!(!stack.dns.asked().contains(&"never.test".to_owned()));
 }

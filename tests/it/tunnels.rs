@@ -194,6 +194,7 @@ fn unusual_client_hellos_are_read() {
             &(|name: &str| in_records(&client_hello(name), 100)) as &dyn Fn(&str) -> Vec<u8>,
         ),
         ("records of 10 bytes", &|name: &str| in_records(&client_hello(name), 10)),
+        ("records of one byte", &|name: &str| in_records(&client_hello(name), 1)),
         ("encrypted inner", &|name: &str| in_records(&encrypted(name), 255)),
     ] {
         let (mut inside, _) = tunnel(stack.proxy(), &stack.at("a.test"));
