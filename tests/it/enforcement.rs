@@ -113,14 +113,14 @@ fn a_denied_name_causes_no_dns_query() {
 }
 
 #[test]
-fn private_addresses_are_refused_even_behind_a_dead_public_one() {
+fn private_addresses_are_refused_even_beside_public_ones() {
     let stack = stack();
     let private = stack.block.host(4).to_string();
     let listener = std::net::TcpListener::bind((private.as_str(), stack.upstream.port())).unwrap();
     listener.set_nonblocking(true).unwrap();
     stack.dns.set("private.wild.test", &[&private]);
     stack.dns.set("metadata.wild.test", &["169.254.169.254"]);
-    // Nothing answers on the first address; a guard that looks at one address only would try the second.
+    // A guard that looks at one address only would now and then dial the second.
     stack.dns.set("mixed.wild.test", &[&stack.block.host(2).to_string(), &private]);
     for host in ["private.wild.test", "metadata.wild.test"] {
         let at = stack.at(host);
