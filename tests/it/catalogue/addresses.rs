@@ -1,8 +1,8 @@
 //! Addresses, and names that lead to them.
 
 use super::Lab;
-use crate::support::{Stack, deny_reason, tunnel};
-use std::net::TcpListener;
+use crate::support::{Stack, deny_reason, secure_tunnel, tunnel, wait_until};
+use std::net::{IpAddr, TcpListener};
 
 /// B-20, B-21, B-24 to B-27: addresses in any spelling, cloud metadata, the sidecar itself.
 #[test]
@@ -92,10 +92,55 @@ fn b24_b27_report_mode_opens_no_private_address() {
 #[test]
 fn b22_rebinding_is_refused_with_a_reason() {
     let lab = Lab::start();
-    for bytes in [
-        "CONNECT rebind.wild.test:{port} HTTP/1.1\r\n\r\n",
-        "GET http://rebind.wild.test:{port}/ HTTP/1.1\r\nhost: x\r\n\r\n",
-    ] {
-        lab.refused(bytes, 403, "private-address");
+    let refused = |name: &str| {
+        lab.refused(&format!("CONNECT {name}:{{port}} HTTP/1.1\r\n\r\n"), 403, "private-address");
+        lab.refused(
+            &format!("GET http://{name}:{{port}}/ HTTP/1.1\r\nhost: x\r\n\r\n"),
+            403,
+            "private-address",
+        );
+    };
+    refused("rebind.wild.test");
+    // B-25: as IPv6, and as what carries IPv4 in IPv6.
+    let evil = match lab.evil.local_addr().unwrap().ip() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_string(),
+        IpAddr::V6(address) => address.to_string(),
+    };
+    for (number, address) in
+        ["::1", "fd00::1", "fe80::1", "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1", &evil]
+            .iter()
+            .enumerate()
+    {
+        let name = format!("v6-{number}.wild.test");
+        lab.stack.dns.set(&name, &[address]);
+        refused(&name);
+    }
+    // What Envoy does not look into or speaks TLS to, and what passes in report mode, is guarded alike.
+    lab.stack.dns.set("inside.wild.test", &[&lab.stack.block.host(5).to_string()]);
+    lab.stack.edit(
+        "allow:\n  - {host: rebind.wild.test, ports: [{port}], protocol: tcp}\n  - {host: inside.wild.test, ports: [{port}], tls: originate}\n",
+    );
+    lab.refused("CONNECT rebind.wild.test:{port} HTTP/1.1\r\n\r\n", 403, "private-address");
+    lab.refused("GET http://inside.wild.test:{port}/ HTTP/1.1\r\nhost: x\r\n\r\n", 403, "private-address");
+    lab.stack.edit("mode: report\nallow: []\n");
+    refused("rebind.wild.test");
+}
+
+/// B-22: a name that led outside, and leads inside when it is asked for again. What is open stays where it is; Envoy keeps the
+/// address that it knows as long as it gets no good one.
+#[test]
+fn b22_a_name_that_moves_inside_leads_nowhere_new() {
+    let lab = Lab::start();
+    let name = "moves.wild.test";
+    let asked = || lab.stack.dns.asked().iter().filter(|asked| *asked == name).count();
+    lab.stack.dns.set_for(1, name, &[&lab.stack.block.host(2).to_string()]);
+    assert_eq!(secure_tunnel(lab.stack.proxy(), &lab.stack.at(name)).get_inside(name).code, 200);
+    lab.stack.dns.set_for(1, name, &[&lab.stack.block.host(5).to_string()]);
+    let before = asked();
+    wait_until("the name is asked for again", || asked() > before);
+    for _ in 0..20 {
+        let (inside, _) = tunnel(lab.stack.proxy(), &lab.stack.at(name));
+        drop(inside.tls(Some(name)));
+        lab.unreached();
     }
 }

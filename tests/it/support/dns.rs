@@ -1,12 +1,15 @@
 //! A DNS server that knows a few names and remembers what it was asked.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex},
     thread,
 };
 
-type Records = Arc<Mutex<Vec<(String, Vec<Ipv4Addr>)>>>;
+type Records = Arc<Mutex<Vec<(String, Vec<IpAddr>, Ttl)>>>;
+/// Seconds for which an answer may be kept.
+type Ttl = u8;
+const TTL: Ttl = 60;
 
 pub struct Dns {
     address: SocketAddr,
@@ -28,13 +31,15 @@ impl Dns {
                 let query = &buffer[..length];
                 let (name, end) = question(query);
                 log.lock().unwrap().push(name.clone());
-                let set =
-                    known.lock().unwrap().iter().find(|(known, _)| *known == name).map(|(_, a)| a.clone());
-                let addresses = set.unwrap_or_else(|| {
-                    let exists = name.ends_with(".test") && !name.starts_with("nx");
-                    if exists { vec![default] } else { Vec::new() }
-                });
-                let _ = socket.send_to(&answer(query, end, &addresses), client);
+                let set = known.lock().unwrap().iter().rev().find(|(known, ..)| *known == name).cloned();
+                let (addresses, ttl) = set.map_or_else(
+                    || {
+                        let exists = name.ends_with(".test") && !name.starts_with("nx");
+                        (if exists { vec![default.into()] } else { Vec::new() }, TTL)
+                    },
+                    |(_, addresses, ttl)| (addresses, ttl),
+                );
+                let _ = socket.send_to(&answer(query, end, &addresses, ttl), client);
             }
         });
         Self { address, asked, records }
@@ -45,8 +50,13 @@ impl Dns {
     }
 
     pub fn set(&self, name: &str, addresses: &[&str]) {
+        self.set_for(TTL, name, addresses);
+    }
+
+    /// For so many seconds, of which clients make more as they like.
+    pub fn set_for(&self, ttl: Ttl, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        self.records.lock().unwrap().push((name.to_owned(), addresses));
+        self.records.lock().unwrap().push((name.to_owned(), addresses, ttl));
     }
 
     /// Every name asked for so far.
@@ -67,17 +77,24 @@ fn question(query: &[u8]) -> (String, usize) {
     (labels.join("."), at + 5)
 }
 
-/// An authoritative answer: A records, NXDOMAIN where there are none, nothing for other types.
-fn answer(query: &[u8], end: usize, addresses: &[Ipv4Addr]) -> Vec<u8> {
-    let is_a = query[end - 4..end - 2] == [0, 1];
-    let addresses = if is_a { addresses } else { &[] };
-    let code = if is_a && addresses.is_empty() { 3 } else { 0 };
+/// An authoritative answer: A or AAAA records, NXDOMAIN to who asks for A of what has none of either, nothing for other types.
+fn answer(query: &[u8], end: usize, addresses: &[IpAddr], ttl: Ttl) -> Vec<u8> {
+    const A: u8 = 1;
+    const AAAA: u8 = 28;
+    let kind = query[end - 3];
+    let of_kind = |address: &&IpAddr| if address.is_ipv4() { kind == A } else { kind == AAAA };
+    let records: Vec<&IpAddr> = addresses.iter().filter(of_kind).collect();
+    let code = if kind == A && addresses.is_empty() { 3 } else { 0 };
     let mut reply = query[..2].to_vec();
-    reply.extend([0x85, 0x80 | code, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0]);
+    reply.extend([0x85, 0x80 | code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0]);
     reply.extend(&query[12..end]);
-    for address in addresses {
-        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        reply.extend(address.octets());
+    for address in records {
+        let bytes = match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        reply.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, ttl, 0, bytes.len() as u8]);
+        reply.extend(bytes);
     }
     reply
 }
