@@ -45,7 +45,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Envoy's default of 1,024 connections a cluster would be the number of tunnels of a sidecar. What bounds them is the limit of
 /// its clients' connections, and those of entries.
-const UNBOUNDED: u32 = 1_000_000;
+pub(super) const UNBOUNDED: u32 = 1_000_000;
 
 pub(super) fn unbounded() -> Option<CircuitBreakers> {
     let thresholds = Thresholds {

@@ -6,6 +6,7 @@
 
 use super::{
     any::{address, duration, extension, number},
+    cluster::UNBOUNDED,
     profile::Profile,
 };
 use crate::policy::AddressGuard;
@@ -16,7 +17,7 @@ use envoy_types::pb::{
             core::v3::{DnsResolverOptions, TypedExtensionConfig},
         },
         extensions::{
-            common::dynamic_forward_proxy::v3::DnsCacheConfig,
+            common::dynamic_forward_proxy::v3::{DnsCacheCircuitBreakers, DnsCacheConfig},
             network::dns_resolver::cares::v3::CaresDnsResolverConfig,
         },
         r#type::matcher::v3::AddressMatcher,
@@ -90,6 +91,8 @@ fn filtered(profile: &Profile, ranges: &[IpNet], invert_match: bool) -> DnsCache
         max_hosts: number(profile.dns_cache_size),
         host_ttl: duration(HOST_TTL),
         dns_query_timeout: duration(QUERY_TIMEOUT),
+        // With Envoy's default of 1,024 a name that nobody answers for holds up all others.
+        dns_cache_circuit_breaker: Some(DnsCacheCircuitBreakers { max_pending_requests: number(UNBOUNDED) }),
         dns_failure_refresh_rate: Some(failure_refresh()),
         typed_dns_resolver_config: Some(resolver(profile)),
         resolved_address_filter: (!ranges.is_empty()).then_some(AddressMatcher { ranges, invert_match }),

@@ -4,6 +4,7 @@ use crate::support::{
     Authority, Block, Connection, Stack, Upstream, deny_reason, get, request, server_config, tunnel,
     wait_until,
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::time::{Duration, Instant};
 
 const ENDS: Duration = Duration::from_secs(20);
@@ -79,6 +80,30 @@ fn silence_is_limited() {
     assert_eq!(short.get_inside("short.test").code, 200);
     assert!(short.ends_within(ENDS) && begun.elapsed() > Duration::from_millis(1900));
     assert_eq!(long.get_inside("long.test").code, 200);
+}
+
+/// B-44: Envoy lets 1,024 requests wait for names; more than that must not hold up the names that are known.
+#[test]
+fn a_name_that_nobody_answers_for_holds_up_no_other() {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+    let stack = Stack::start("- silent.test:{port}\n- a.test:{port}\n");
+    let ask = |host: &str| format!("GET http://{0}/ HTTP/1.1\r\nhost: {0}\r\n\r\n", stack.at(host));
+    assert_eq!(request(stack.proxy(), ask("a.test")).code, 200);
+    let mut waiting: Vec<Connection> = Vec::new();
+    for _ in 0..1100 {
+        let mut connection = Connection::open(stack.proxy());
+        connection.send(ask("silent.test"));
+        waiting.push(connection);
+    }
+    assert_eq!(request(stack.proxy(), ask("a.test")).code, 200);
+    // All of them had to wait, and not only until now.
+    for connection in &mut waiting {
+        assert_eq!(connection.reply().code, 503);
+    }
+    let lines = stack.sidecar.logged();
+    assert!(lines.iter().all(|line| !line["details"].to_string().contains("overflow")), "{:?}", lines.last());
 }
 
 #[test]
