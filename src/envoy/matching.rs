@@ -156,6 +156,9 @@ const ESCAPED_ONCE: &str = concat!(
     ")*(\\?.*)?"
 );
 
+/// Envoy resolves `..`, and leaves `..;x`, in which some origins see it.
+const DOTS_WITH_PARAMETERS: &str = "[^?]*/\\.\\.?;.*";
+
 /// One match for each path.
 pub(super) fn requests(requests: &Requests, headers: &[HeaderMatcher]) -> Vec<RouteMatch> {
     let mut headers = headers.to_vec();
@@ -171,6 +174,7 @@ pub(super) fn requests(requests: &Requests, headers: &[HeaderMatcher]) -> Vec<Ro
     }
     // What an origin may decode a second time, or reads as another character, is under no path.
     headers.push(header(":path", large(ESCAPED_ONCE)));
+    headers.push(HeaderMatcher { invert_match: true, ..header(":path", large(DOTS_WITH_PARAMETERS)) });
     let with =
         |path| RouteMatch { path_specifier: Some(path), headers: headers.clone(), ..Default::default() };
     let path = |pattern: &PathPattern| match pattern {

@@ -235,6 +235,12 @@ fn b35_paths_are_compared_as_they_are_resolved() {
         ("/v1x", 403, "path-not-allowed"),
         ("/V1/x", 403, "path-not-allowed"),
         ("/v1\\..\\admin", 403, "path-not-allowed"),
+        ("/v1/..;/admin", 403, "path-not-allowed"),
+        ("/v1/%2e%2e;/admin", 403, "path-not-allowed"),
+        ("/v1/.%2e;/admin", 403, "path-not-allowed"),
+        ("/v1/%2e.;x=1/admin", 403, "path-not-allowed"),
+        ("/v1/x/%2e%2e;/%2e%2e;/admin", 403, "path-not-allowed"),
+        ("/v1/%2e;/admin", 403, "path-not-allowed"),
     ] {
         let bytes = format!("GET http://paths.test:{{port}}{path} HTTP/1.1\r\nhost: x\r\n\r\n");
         lab.refused(&bytes, code, reason);

@@ -101,12 +101,13 @@ impl Table {
             ":path" => &request.path,
             other => panic!("{other}"),
         };
-        match pattern_of(header) {
+        let matches = match pattern_of(header) {
             MatchPattern::Exact(text) => value == text,
             MatchPattern::Suffix(text) => value.ends_with(text),
             MatchPattern::SafeRegex(regex) => self.regexes[&regex.regex].is_match(value),
             other => panic!("{other:?}"),
-        }
+        };
+        matches != header.invert_match
     }
 }
 
