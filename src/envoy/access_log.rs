@@ -56,7 +56,8 @@ fn coalesce(operators: &[&str]) -> String {
 /// Each request. Tunnels that were opened are logged by their chains, which know where they went; but what ends them by a
 /// limit is known here.
 pub(super) fn to_stdout() -> AccessLog {
-    let mine = "request.method != 'CONNECT' || response.code != 200 \
+    // Who leaves while a name is resolved has no answer.
+    let mine = "request.method != 'CONNECT' || !has(response.code) || response.code != 200 \
                 || response.code_details in ['max_duration_timeout', 'stream_idle_timeout', \
                 'request_payload_too_large']";
     to(JsonFormat::new(fields()), Some(deny::cel_filter(mine.to_owned())))

@@ -16,7 +16,7 @@ allow:
   - a.test:{port}
   - b.test:{port}
   - \"*.w.test:{port}\"
-  - {host: raw.test, ports: [{port}], protocol: tcp}
+  - {hosts: [raw.test, \"*.raw.test\"], ports: [{port}], protocol: tcp}
   - {host: \"{address}\", ports: [{port}], private: true}
 ";
 
@@ -229,6 +229,16 @@ fn a_client_that_leaves_before_its_hello_is_logged() {
         let line = stack.sidecar.log(host, |line| line["host"] == at.as_str());
         assert_eq!((&line["action"], &line["upstream"]), (&"allow".into(), &Value::Null), "{line}");
         assert!(line["rule"].as_str().unwrap().starts_with("allowlist.yaml:"), "{line}");
+    }
+    // Also who does not wait for the answer, or for the name.
+    for host in ["data3.w.test", "silent.w.test", "silent.raw.test"] {
+        let at = stack.at(host);
+        let mut connection = Connection::open(stack.proxy());
+        connection.send(format!("CONNECT {at} HTTP/1.1\r\n\r\n"));
+        wait_until("the name is asked for", || stack.dns.asked().contains(&host.to_owned()));
+        drop(connection);
+        let line = stack.sidecar.log(host, |line| line["host"] == at.as_str());
+        assert_eq!((&line["action"], &line["upstream"]), (&"allow".into(), &Value::Null), "{line}");
     }
     assert_eq!(secure_tunnel(stack.proxy(), &stack.at("a.test")).get_inside("a.test").code, 200);
     let at = stack.at("a.test");
