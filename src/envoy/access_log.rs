@@ -12,7 +12,7 @@ use super::{
 };
 use crate::policy::DenyReason;
 use envoy_types::pb::envoy::config::accesslog::v3::{
-    AccessLog, AccessLogFilter, ResponseFlagFilter, access_log::ConfigType,
+    AccessLog, AccessLogFilter, OrFilter, ResponseFlagFilter, access_log::ConfigType,
     access_log_filter::FilterSpecifier,
 };
 use std::time::Duration;
@@ -81,9 +81,10 @@ pub(super) fn of_checks() -> Vec<AccessLog> {
         [(DenyReason::SniMismatch, mismatch), (DenyReason::NotTls, not_tls)].map(line).into();
     let passed = || JsonFormat::new(of_tunnels(&known(carry::ACTION), &known(carry::REASON)));
     lines.push(to(passed(), Some(deny::cel_filter(left))));
-    // There is no chain for it, or no room.
+    // There is no chain for it, or no room. What its chain could not connect has a line there.
     let refused = JsonFormat::new(of_tunnels(DENY_ACTION, &known(carry::REFUSED)));
-    lines.push(to(refused, Some(flagged("UF"))));
+    let at_once = "upstream.transport_failure_reason.contains('immediate connect error')";
+    lines.push(to(refused, Some(deny::cel_filter(at_once.to_owned()))));
     lines
 }
 
@@ -95,9 +96,11 @@ pub(super) fn of_chains(inner: Inner) -> Vec<AccessLog> {
     let passed = |filter| line(&known(carry::ACTION), &known(carry::REASON), filter);
     let mut lines = Vec::new();
     if tunnels {
-        lines.push(passed(deny::cel_filter("has(upstream.address)".to_owned())));
-        // It could not be connected.
-        lines.push(passed(flagged("UF")));
+        // The second could not be connected.
+        let filters = vec![deny::cel_filter("has(upstream.address)".to_owned()), flagged("UF")];
+        lines.push(passed(AccessLogFilter {
+            filter_specifier: Some(FilterSpecifier::OrFilter(OrFilter { filters })),
+        }));
     }
     if inner == Inner::Tcp {
         // Its chain was just taken away. Of tunnels with TLS the check knows that.

@@ -161,6 +161,38 @@ fn a_silent_client_is_let_go() {
     refused(&stack, &stack.at("a.test"), "not-tls");
 }
 
+/// What has no room is one, where the check lets it on.
+#[test]
+fn tls_beyond_the_connections_of_its_entry_is_denied() {
+    let stack = Stack::start("- {host: a.test, ports: [{port}], limits: {connections: 1}}\n");
+    let mut first = secure_tunnel(stack.proxy(), &stack.at("a.test"));
+    let (inside, _) = tunnel(stack.proxy(), &stack.at("a.test"));
+    assert!(inside.tls(Some("a.test")).is_err());
+    refused(&stack, &stack.at("a.test"), "too-many-connections");
+    assert!(first.answers());
+}
+
+/// A listed host that is down is no denial, and each attempt to reach it has one line.
+#[test]
+fn a_host_that_is_down_is_not_denied() {
+    // Nobody listens there.
+    let (dead, attempts) = ("dead.test:445", 4);
+    let stack =
+        Stack::start("- {host: dead.test, ports: [445], limits: {connections: 5}}\n- a.test:{port}\n");
+    let (inside, _) = tunnel(stack.proxy(), dead);
+    assert!(inside.tls(Some("dead.test")).is_err());
+    assert_eq!(secure_tunnel(stack.proxy(), &stack.at("a.test")).get_inside("a.test").code, 200);
+    let at = stack.at("a.test");
+    stack.sidecar.log("what came after", |line| line["host"] == at.as_str());
+    let lines = stack.sidecar.logged();
+    let lines: Vec<&Value> = lines.iter().filter(|line| line["host"] == dead).collect();
+    assert_eq!(lines.len(), attempts, "{lines:?}");
+    for line in lines {
+        assert_eq!((&line["action"], &line["reason"]), (&"allow".into(), &Value::Null), "{line}");
+        assert!(line["details"].to_string().contains("tcp_init"), "{line}");
+    }
+}
+
 /// RFC 8446 §5.1: a handshake message in records of so many bytes.
 fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
     let record = |part: &[u8]| [&[22, 3, 1, 0, u8::try_from(part.len()).unwrap()], part].concat();
