@@ -233,7 +233,10 @@ const EXPLANATIONS: [Explanation; 99] = [
          slip. An empty list of hosts denies everything, so it has to be written: `allow: []`.",
     ),
     ("list-shape", "Here stands a list: one item on each line, each with a dash, or all in brackets."),
-    ("list-too-long", "Lists inside an entry are bounded. Several entries can say more."),
+    (
+        "list-too-long",
+        "Lists inside an entry are bounded, and so are `use` and `include`. Several entries or files can say more.",
+    ),
     (
         "max-tunnel",
         "`max_tunnel` ends tunnels (and WebSockets and streamed answers) that live longer: a number and s, m, h \

@@ -4,15 +4,15 @@
 
 use super::{
     agent::Test,
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Findings},
     resolve::{Placed, Resolved, ResolvedAgent, Rules},
 };
 use crate::policy::{Agent, DenyRule, Mode, Policy, PolicySet, Rule, Verdict};
 use std::sync::Arc;
 
 /// What keeps a file from being added to others.
-pub(super) fn conflicts(added: &Resolved, others: &[&Resolved]) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
+pub(super) fn conflicts(added: &Resolved, others: &[&Resolved]) -> Findings {
+    let mut found = Findings::default();
     if let Some((mode, span)) = &added.mode {
         let other = others.iter().find_map(|file| match &file.mode {
             Some((other, _)) if other != mode => Some((file, other)),
@@ -93,7 +93,7 @@ fn unplaced<R>(rules: &[Placed<R>]) -> impl Iterator<Item = Arc<R>> {
 
 /// The self-tests of a file that fail with what is there of a set of policies. One that fails only because an entry's time is over is a warning: else nothing
 /// could be edited any more once it is.
-pub(super) fn failing(file: &Resolved, set: &PolicySet, there: &PolicySet) -> Vec<Diagnostic> {
+pub(super) fn failing(file: &Resolved, set: &PolicySet, there: &PolicySet) -> Findings {
     let fail = |test| {
         let found = fails(test, file, there)?;
         if fails(test, file, set).is_some() {

@@ -2,6 +2,11 @@
 
 use std::{ops::Range, sync::Arc};
 
+/// Most findings of one file that are kept: each is rendered, logged and shown in the status.
+const MAX_FINDINGS: usize = 20;
+/// Longest text of a finding in characters: a file's content may be part of it.
+const MAX_TEXT: usize = 1000;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -146,7 +151,119 @@ impl Diagnostic {
     }
 }
 
-/// A file's content must not break a log line or steer a terminal.
+/// A file's content must not break a log line, fill it, or steer a terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    match text.char_indices().nth(MAX_TEXT) {
+        None => text.chars().map(plain).collect(),
+        Some((end, _)) => text.get(..end).unwrap_or_default().chars().map(plain).chain(['…']).collect(),
+    }
+}
+
+/// What was found in one file: the first errors and warnings, and how many there are. A file that is one mistake from its
+/// first line to its last costs no more than to read it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Findings {
+    /// As found; of each severity at most [`MAX_FINDINGS`].
+    kept: Vec<Diagnostic>,
+    errors: usize,
+    warnings: usize,
+}
+
+impl Findings {
+    pub(super) fn push(&mut self, found: Diagnostic) {
+        let count = match found.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MAX_FINDINGS {
+            self.kept.push(found);
+        }
+    }
+
+    /// Those of another list behind these.
+    pub(super) fn append(&mut self, other: Self) {
+        let all = (self.errors + other.errors, self.warnings + other.warnings);
+        other.kept.into_iter().for_each(|found| self.push(found));
+        (self.errors, self.warnings) = all;
+    }
+
+    /// How many there are, kept or not.
+    pub(super) const fn count(&self) -> usize {
+        self.errors + self.warnings
+    }
+
+    /// Whether anything stops the file.
+    pub(super) const fn stops(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Whether one more error would only be counted.
+    pub(super) const fn is_full(&self) -> bool {
+        self.errors >= MAX_FINDINGS
+    }
+
+    /// Those that are kept.
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.kept.iter()
+    }
+
+    /// The most important ones, with a count of the others.
+    pub(super) fn most_important(&self) -> Vec<Diagnostic> {
+        let mut shown = self.kept.clone();
+        let more = self.count().saturating_sub(MAX_FINDINGS);
+        if more > 0 {
+            shown.sort_by_key(|found| found.severity == Severity::Warning);
+            shown.truncate(MAX_FINDINGS);
+            if let Some(last) = shown.last_mut() {
+                last.message.push_str(&format!(" (and {more} more findings in this file)"));
+            }
+        }
+        shown
+    }
+}
+
+impl FromIterator<Diagnostic> for Findings {
+    fn from_iter<I: IntoIterator<Item = Diagnostic>>(found: I) -> Self {
+        let mut findings = Self::default();
+        found.into_iter().for_each(|one| findings.push(one));
+        findings
+    }
+}
+
+impl From<Diagnostic> for Findings {
+    fn from(found: Diagnostic) -> Self {
+        Self::from_iter([found])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(message: &str) -> Diagnostic {
+        Diagnostic::whole_file("f".into(), "code", message)
+    }
+
+    #[test]
+    fn many_findings_cost_no_more_than_is_shown() {
+        let warnings = (0..1000).map(|n| error(&format!("warning {n}")).warning());
+        let mut all: Findings = warnings.chain((0..15).map(|n| error(&format!("error {n}")))).collect();
+        all.append((15..500).map(|n| error(&format!("error {n}"))).collect());
+        assert_eq!((all.count(), all.kept.len(), all.stops()), (1500, 2 * MAX_FINDINGS, true));
+        let shown = all.most_important();
+        assert_eq!(shown.len(), MAX_FINDINGS);
+        assert!(shown.iter().all(|found| found.severity == Severity::Error), "errors first: {shown:?}");
+        assert_eq!(shown[0].message, "error 0");
+        assert_eq!(shown[19].message, "error 19 (and 1480 more findings in this file)");
+    }
+
+    #[test]
+    fn a_text_is_as_long_as_a_person_reads() {
+        let found = error(&"ö".repeat(4_000_000)).help("a\nb".repeat(4_000_000));
+        assert_eq!(found.message.chars().count(), MAX_TEXT + 1);
+        assert!(found.message.ends_with("ö…") && found.help.unwrap().starts_with("a\u{fffd}b"));
+        assert_eq!(error(&"ö".repeat(MAX_TEXT)).message, "ö".repeat(MAX_TEXT), "not a character too few");
+    }
 }

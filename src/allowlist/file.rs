@@ -5,7 +5,7 @@
 use super::{
     FileText,
     agent::{AgentSection, Test},
-    diagnostic::{Diagnostic, Source, Span},
+    diagnostic::{Diagnostic, Findings, Source, Span},
     entry::Purpose,
     reader::{Field, Reader},
     section::Item,
@@ -81,14 +81,14 @@ impl Document {
 
 /// Reads one file, and goes on after a mistake to find them all. A file with an error gives nothing, so that a
 /// half-understood file is never enforced.
-pub(super) fn parse(file: &FileText) -> (Option<Document>, Vec<Diagnostic>) {
+pub(super) fn parse(file: &FileText) -> (Option<Document>, Findings) {
     let source = match text(file) {
         Ok(source) => source,
-        Err(found) => return (None, vec![*found]),
+        Err(found) => return (None, (*found).into()),
     };
     let root = match yaml::read(&source) {
         Ok(root) => root,
-        Err(found) => return (None, vec![*found]),
+        Err(found) => return (None, (*found).into()),
     };
     let mut document = Document {
         source: source.clone(),
@@ -103,8 +103,7 @@ pub(super) fn parse(file: &FileText) -> (Option<Document>, Vec<Diagnostic>) {
     };
     let mut reader = Reader::new(&source);
     reader.document(&root, &mut document);
-    let failed = reader.failed();
-    ((!failed).then_some(document), reader.finish())
+    ((!reader.found.stops()).then_some(document), reader.found)
 }
 
 fn text(file: &FileText) -> Result<Source, Box<Diagnostic>> {
@@ -151,7 +150,7 @@ impl Reader<'_> {
     }
 
     fn top(&mut self, root: &Node, pairs: &[(Node, Node)], document: &mut Document) {
-        let mistakes = self.diagnostics.len();
+        let mistakes = self.found.count();
         let mut says_something = false;
         for field in self.fields(pairs, &KEYS) {
             let value = field.value;
@@ -169,7 +168,7 @@ impl Reader<'_> {
             }
         }
         self.check_includes(&document.includes);
-        if !says_something && self.diagnostics.len() == mistakes {
+        if !says_something && self.found.count() == mistakes {
             self.refuse(
                 "allow-missing",
                 &root.span,
@@ -195,7 +194,11 @@ impl Reader<'_> {
 
     fn names(&mut self, value: &Node, key: &str, what: &str) -> Vec<Named> {
         let mut names = Vec::new();
-        for item in self.list(value, key, what).unwrap_or_default() {
+        let items = self.list(value, key, what).unwrap_or_default();
+        if self.bounded_list(value, items, "split the file").is_none() {
+            return names;
+        }
+        for item in items {
             if let Some(name) = self.text(item, "a name") {
                 names.push(Named { name: name.to_owned(), span: item.span.clone() });
             }

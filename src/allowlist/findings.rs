@@ -3,7 +3,7 @@
 //! Knows nothing of where files come from.
 
 use super::{
-    diagnostic::{Diagnostic, Source, Span},
+    diagnostic::{Diagnostic, Findings, Source, Span},
     presets::{self, DENY_PRESETS},
     resolve::{Placed, Resolved, Rules},
     section::Item,
@@ -21,7 +21,7 @@ use std::{
 const SOON_DAYS: i64 = 7;
 
 /// The findings of each file, in the order of `files`.
-pub(super) fn findings(files: &[&Resolved], set: &PolicySet, now: Timestamp) -> Vec<Vec<Diagnostic>> {
+pub(super) fn findings(files: &[&Resolved], set: &PolicySet, now: Timestamp) -> Vec<Findings> {
     let mut superfluous = superfluous(set);
     files.iter().map(|file| of_file(file, &mut superfluous, set, now)).collect()
 }
@@ -46,13 +46,8 @@ fn superfluous(set: &PolicySet) -> Superfluous<'_> {
     found
 }
 
-fn of_file(
-    file: &Resolved,
-    superfluous: &mut Superfluous<'_>,
-    set: &PolicySet,
-    now: Timestamp,
-) -> Vec<Diagnostic> {
-    let mut list = List { source: &file.source, found: Vec::new() };
+fn of_file(file: &Resolved, superfluous: &mut Superfluous<'_>, set: &PolicySet, now: Timestamp) -> Findings {
+    let mut list = List { source: &file.source, found: Findings::default() };
     if let Some((Mode::Report, span)) = &file.mode {
         list.warn(
             "report-mode",
@@ -79,7 +74,7 @@ fn of_file(
 
 struct List<'a> {
     source: &'a Source,
-    found: Vec<Diagnostic>,
+    found: Findings,
 }
 
 impl List<'_> {

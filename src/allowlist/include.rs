@@ -3,7 +3,7 @@
 //! Knows nothing of the disk: it names patterns, and is told what they lead to.
 
 use super::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Findings},
     file::{Document, Named},
     ledger::Kept,
 };
@@ -59,7 +59,7 @@ pub(super) struct Included<'a> {
     /// Those that the operator named, and those that they include.
     pub(super) reached: BTreeSet<&'a Arc<str>>,
     /// Errors by file.
-    pub(super) mistakes: BTreeMap<Arc<str>, Vec<Diagnostic>>,
+    pub(super) mistakes: BTreeMap<Arc<str>, Findings>,
 }
 
 /// Follows the includes from the files that the operator named.

@@ -6,9 +6,9 @@
 
 use super::{
     Diagnostic, FileText,
+    diagnostic::Findings,
     file::{Document, parse},
     include::{self, Include},
-    reader::bounded,
     resolve::Resolved,
     settle,
 };
@@ -95,7 +95,7 @@ pub(super) struct Kept {
     pub(super) roots: BTreeSet<Arc<str>>,
     /// ...and whether the operator named one of them.
     pub(super) named: bool,
-    seen: Option<(Arc<str>, Bytes)>,
+    seen: Option<Seen>,
     /// What it holds now, if that is not yet in force.
     pub(super) pending: Option<Document>,
     /// What of it is in force...
@@ -105,9 +105,16 @@ pub(super) struct Kept {
     /// ...and the rules that it makes.
     pub(super) good: Option<Resolved>,
     /// What was noticed while reading.
-    notes: Vec<Diagnostic>,
+    notes: Findings,
     exposed: Option<Exposed>,
     pub(super) state: FileState,
+}
+
+/// What a file held when it was last read.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    label: Arc<str>,
+    bytes: Bytes,
 }
 
 impl Ledger {
@@ -162,22 +169,24 @@ impl Ledger {
 
     /// Puts in force what can be, and says what cannot.
     pub fn settle(&mut self, now: Timestamp) -> Loaded {
-        for kept in self.kept.values_mut() {
-            kept.state.diagnostics = kept.notes.clone();
-            kept.state.diagnostics.extend(kept.exposure());
-            kept.state.in_force = kept.pending.is_some() || kept.seen.is_some() && kept.document.is_some();
+        let mut known: BTreeMap<Arc<str>, Findings> = BTreeMap::new();
+        for (path, kept) in &mut self.kept {
+            let mut found = kept.notes.clone();
+            kept.exposure().into_iter().for_each(|exposed| found.push(exposed));
+            known.insert(Arc::clone(path), found);
+            kept.state.in_force = kept.pending.is_some() || kept.is_sound() && kept.document.is_some();
         }
         let outcome = settle::settle(self, now);
         let mut settled = false;
-        for (path, found) in &outcome.rejected {
-            if let Some(kept) = self.kept.get_mut(path) {
+        for (path, found) in outcome.rejected {
+            if let Some(kept) = self.kept.get_mut(&path) {
                 kept.state.in_force = false;
-                kept.state.diagnostics.extend(found.iter().cloned());
+                known.entry(path).or_default().append(found);
             }
         }
         for (path, found) in outcome.findings {
-            if let Some(kept) = self.kept.get_mut(&path).filter(|kept| kept.state.in_force) {
-                kept.state.diagnostics.extend(found);
+            if self.kept.get(&path).is_some_and(|kept| kept.state.in_force) {
+                known.entry(path).or_default().append(found);
             }
         }
         let has_rules = |path: &Arc<str>| {
@@ -196,8 +205,8 @@ impl Ledger {
                 }
             }
         }
-        for kept in self.kept.values_mut() {
-            kept.state.diagnostics = bounded(std::mem::take(&mut kept.state.diagnostics));
+        for (path, kept) in &mut self.kept {
+            kept.state.diagnostics = known.get(path).map(Findings::most_important).unwrap_or_default();
         }
         let files = outcome.reached.iter().filter_map(|path| self.kept.get(path));
         Loaded {
@@ -257,8 +266,9 @@ impl Ledger {
     /// Where a file's newest content cannot be in force: what was good before the start, if that is known.
     pub(super) fn restore(&mut self, path: &Arc<str>) -> bool {
         let Some((bytes, kept)) = self.saved.get(path).zip(self.kept.get_mut(path)) else { return false };
-        let Some((label, _)) = kept.seen.clone().filter(|_| kept.document.is_none()) else { return false };
-        kept.document = parse(&FileText { path: Arc::clone(path), label, bytes: bytes.clone() }).0;
+        let Some(seen) = kept.seen.as_ref().filter(|_| kept.document.is_none()) else { return false };
+        let (path, label) = (Arc::clone(path), Arc::clone(&seen.label));
+        kept.document = parse(&FileText { path, label, bytes: bytes.clone() }).0;
         kept.bytes = Some(bytes.clone()).filter(|_| kept.document.is_some());
         kept.state.restored = kept.document.is_some();
         kept.state.restored
@@ -276,23 +286,28 @@ impl Kept {
             document: None,
             bytes: None,
             good: None,
-            notes: Vec::new(),
+            notes: Findings::default(),
             exposed: None,
             state: FileState { path, in_force: false, restored: false, diagnostics: Vec::new() },
         }
     }
 
     fn read(&mut self, file: &FoundFile, bytes: &Bytes) {
-        let seen = (Arc::clone(&file.label), bytes.clone());
+        let seen = Seen { label: Arc::clone(&file.label), bytes: bytes.clone() };
         if self.seen.as_ref() == Some(&seen) {
             return;
         }
-        let text = FileText { path: Arc::clone(&file.path), label: seen.0.clone(), bytes: bytes.clone() };
+        let text = FileText { path: Arc::clone(&file.path), label: seen.label.clone(), bytes: bytes.clone() };
         let (document, notes) = parse(&text);
+        self.seen = Some(seen);
         self.notes = notes;
         // What has errors is not there; what it held before is.
-        self.seen = document.is_some().then_some(seen);
         self.pending = document;
+    }
+
+    /// Whether its newest content could be read and has no errors of its own.
+    const fn is_sound(&self) -> bool {
+        self.seen.is_some() && !self.notes.stops()
     }
 
     /// Whoever can write the file decides what is allowed.
@@ -311,7 +326,7 @@ impl Kept {
                 document.forget_entries();
             }
             self.document = Some(document);
-            self.bytes = self.seen.as_ref().map(|(_, bytes)| bytes.clone());
+            self.bytes = self.seen.as_ref().map(|seen| seen.bytes.clone());
             self.state.restored = false;
         }
         self.good = Some(resolved);
@@ -326,9 +341,9 @@ impl Kept {
             "unreadable",
             format!("cannot be read: {why}"),
         );
-        self.notes = vec![found.help(
-            "check that the path is right and readable; to deny everything, leave a file with `allow: []`",
-        )];
+        let help =
+            "check that the path is right and readable; to deny everything, leave a file with `allow: []`";
+        self.notes = found.help(help).into();
     }
 }
 

@@ -303,3 +303,23 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_that_stays_bad_is_read_once() {
+    let mut ledger = Ledger::default();
+    let mut text = |a, b| {
+        let loaded = ledger.apply(&[root(&[("a", Ok(a)), ("b", Ok(b))])], now());
+        let bad = loaded.files[1].diagnostics.first().map(|found| Arc::clone(&found.source.text));
+        assert_eq!(bad.is_none(), loaded.files[1].in_force);
+        (rules(&loaded), bad)
+    };
+    text("- a.com", "- b.com");
+    let (_, first) = text("- a.com", "- b.com\n- *");
+    let (after, again) = text("- c.com", "- b.com\n- *");
+    assert_eq!(after, ["a:1=c.com", "b:1=b.com"], "others go on");
+    assert!(Arc::ptr_eq(&first.unwrap(), &again.unwrap()), "no second reading of the same text");
+    let (after, mended) = text("- c.com", "- b.com\n- d.com");
+    assert_eq!((after.len(), mended), (3, None));
+    let (after, bad) = text("- c.com", "- b.com\n- *");
+    assert_eq!((after.len(), bad.is_some()), (3, true), "what is bad again is said again");
+}

@@ -3,17 +3,15 @@
 //! Knows nothing of the language.
 
 use super::{
-    diagnostic::{Diagnostic, Severity, Source, Span},
+    diagnostic::{Diagnostic, Findings, Source, Span},
     suggest::nearest,
     yaml::{Node, Value},
 };
-/// Most findings of one file that are shown.
-const MAX_DIAGNOSTICS: usize = 20;
 
 /// Reads a file's tree, and goes on after a mistake to find them all.
 pub(super) struct Reader<'a> {
     pub(super) source: &'a Source,
-    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) found: Findings,
 }
 
 /// A key with its value.
@@ -23,8 +21,8 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(source: &'a Source) -> Self {
-        Self { source, diagnostics: Vec::new() }
+    pub(super) fn new(source: &'a Source) -> Self {
+        Self { source, found: Findings::default() }
     }
 
     pub(super) fn error(&self, code: &'static str, span: &Span, message: impl Into<String>) -> Diagnostic {
@@ -40,12 +38,7 @@ impl<'a> Reader<'a> {
         help: impl Into<String>,
     ) {
         let found = self.error(code, span, message).help(help);
-        self.diagnostics.push(found);
-    }
-
-    /// Whether anything stops the file.
-    pub(super) fn failed(&self) -> bool {
-        self.diagnostics.iter().any(|found| found.severity == Severity::Error)
+        self.found.push(found);
     }
 
     /// A value as it is written.
@@ -116,11 +109,11 @@ impl<'a> Reader<'a> {
                 }
                 Value::Text(name) => {
                     let found = self.unknown_key(&key.span, name, known);
-                    self.diagnostics.push(found);
+                    self.found.push(found);
                 }
                 other => {
                     let found = self.error("unknown-key", &key.span, format!("{} is no key", other.kind()));
-                    self.diagnostics.push(found);
+                    self.found.push(found);
                 }
             }
         }
@@ -134,25 +127,4 @@ impl<'a> Reader<'a> {
             None => format!("known keys: {}", known.join(", ")),
         })
     }
-
-    /// Ends the reading. Errors first, and not more than a person reads: each one is rendered, logged and shown in the
-    /// status.
-    pub(super) fn finish(self) -> Vec<Diagnostic> {
-        bounded(self.diagnostics)
-    }
-}
-
-/// The most important ones of many, with a count.
-pub(super) fn bounded(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let all = diagnostics.len();
-    if all <= MAX_DIAGNOSTICS {
-        return diagnostics;
-    }
-    diagnostics.sort_by_key(|found| found.severity == Severity::Warning);
-    diagnostics.truncate(MAX_DIAGNOSTICS);
-    if let Some(last) = diagnostics.last_mut() {
-        let more = all - MAX_DIAGNOSTICS;
-        last.message.push_str(&format!(" (and {more} more findings in this file)"));
-    }
-    diagnostics
 }

@@ -4,7 +4,7 @@
 
 use super::{
     agent::Test,
-    diagnostic::{Diagnostic, Source, Span},
+    diagnostic::{Diagnostic, Findings, Source, Span},
     file::{Document, Group, Named, Section},
     presets::{self, presets},
     section::Item,
@@ -64,8 +64,8 @@ pub(super) struct Resolved {
 }
 
 /// Looks everything up. Errors are about this file.
-pub(super) fn resolve(document: &Document, groups: &Groups<'_>) -> Result<Resolved, Vec<Diagnostic>> {
-    let mut resolver = Resolver { document, groups, diagnostics: Vec::new(), rules: 0, ranges: 0 };
+pub(super) fn resolve(document: &Document, groups: &Groups<'_>) -> Result<Resolved, Findings> {
+    let mut resolver = Resolver { document, groups, found: Findings::default(), rules: 0, ranges: 0 };
     let file_mode = document.mode.as_ref().map_or(Mode::Enforce, |(mode, _)| *mode);
     let common = resolver.section(&document.common, file_mode);
     let agents = document.agents.iter().map(|agent| ResolvedAgent {
@@ -87,8 +87,8 @@ pub(super) fn resolve(document: &Document, groups: &Groups<'_>) -> Result<Resolv
             resolver.allow(spec, place, &mut rules);
         });
     }
-    if !resolver.diagnostics.is_empty() {
-        return Err(resolver.diagnostics);
+    if resolver.found.stops() {
+        return Err(resolver.found);
     }
     let mode = document.mode.clone();
     Ok(Resolved { source: document.source.clone(), mode, common, agents, tests: document.tests.clone() })
@@ -97,7 +97,7 @@ pub(super) fn resolve(document: &Document, groups: &Groups<'_>) -> Result<Resolv
 struct Resolver<'a> {
     document: &'a Document,
     groups: &'a Groups<'a>,
-    diagnostics: Vec<Diagnostic>,
+    found: Findings,
     rules: usize,
     ranges: usize,
 }
@@ -126,11 +126,11 @@ impl<'a> Place<'a> {
 
 impl<'a> Resolver<'a> {
     fn refuse(&mut self, code: &'static str, span: &Span, message: String, help: String) {
-        let found = Diagnostic::error(&self.document.source, code, span.clone(), message);
         // One reference to a long list of unfit entries is one mistake.
-        let known = self.diagnostics.iter().any(|old| old.code == code && old.span.as_ref() == Some(span));
+        let known = self.found.iter().any(|old| old.code == code && old.span.as_ref() == Some(span));
         if !known {
-            self.diagnostics.push(found.help(help));
+            let found = Diagnostic::error(&self.document.source, code, span.clone(), message);
+            self.found.push(found.help(help));
         }
     }
 
@@ -164,12 +164,16 @@ impl<'a> Resolver<'a> {
         }
         let place = Place::new(preset, Some(used));
         for item in &preset.common.allow {
-            if let Item::Entry(spec) = item {
+            if let Item::Entry(spec) = item
+                && !self.is_full(used, 1)
+            {
                 self.allow(spec, &place, &mut rules.allow);
             }
         }
         for item in &preset.common.deny {
-            if let Item::Entry(spec) = item {
+            if let Item::Entry(spec) = item
+                && !self.is_full(used, 1)
+            {
                 self.deny(spec, &place, mode, &mut rules.deny);
             }
         }
@@ -231,16 +235,22 @@ impl<'a> Resolver<'a> {
             return self.refuse("group-cycle", used, message, "write the hosts out".to_owned());
         }
         let Some((defined, group)) = self.groups.get(name).copied() else {
-            let names: Vec<&str> = self.groups.keys().copied().collect();
-            let help = match nearest(name, &names) {
-                Some(known) => format!("did you mean `@{known}`?"),
-                None => format!("add it: `groups: {{{name}: [a.com]}}`"),
-            };
+            let help = self.instead_of(name);
             return self.refuse("group-unknown", used, format!("there is no group `{name}`"), help);
         };
         path.push((name, options));
         self.items(&group.items, &Place::new(defined, Some(used)), path, take);
         path.pop();
+    }
+
+    fn instead_of(&self, group: &str) -> String {
+        // A file can name as many groups as there are, and each name is compared with all: only for what is shown.
+        let known = |_: &&str| !self.found.is_full();
+        let names: Vec<&str> = self.groups.keys().copied().take_while(known).collect();
+        match nearest(group, &names) {
+            Some(known) => format!("did you mean `@{known}`?"),
+            None => format!("add it: `groups: {{{group}: [a.com]}}`"),
+        }
     }
 
     fn allow(&mut self, spec: &Spec, place: &Place<'_>, rules: &mut Vec<Placed<Rule>>) {

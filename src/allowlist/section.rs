@@ -106,7 +106,7 @@ impl Reader<'_> {
         };
         for note in parsed.notes {
             let warning = self.error(note.code, &node.span, note.message).warning().help(note.help);
-            self.diagnostics.push(warning);
+            self.found.push(warning);
         }
         let mut options = options.cloned();
         if let Some(port) = parsed.port {
@@ -141,7 +141,7 @@ impl Reader<'_> {
         if !pairs.iter().any(|(key, _)| matches!(&key.value, Value::Text(name) if is_host_key(name))) {
             return self.no_host(item, pairs);
         }
-        let mistakes = self.diagnostics.len();
+        let mistakes = self.found.count();
         let mut options = Options::default();
         let mut note = Note::default();
         let mut hosts: Vec<&Node> = Vec::new();
@@ -172,7 +172,7 @@ impl Reader<'_> {
             .all(|key| pairs.iter().any(|(name, _)| matches!(&name.value, Value::Text(name) if name == key)));
         if both {
             self.refuse("entry-host", &item.span, "found `host` and `hosts`", "write one of the two");
-        } else if hosts.is_empty() && self.diagnostics.len() == mistakes {
+        } else if hosts.is_empty() && self.found.count() == mistakes {
             self.refuse("entry-host", &item.span, "`hosts` is empty", "name at least one host");
         }
         for host in hosts {
@@ -222,9 +222,9 @@ impl Reader<'_> {
             colon = true;
         }
         if !colon {
-            let before = self.diagnostics.len();
+            let before = self.found.count();
             self.fields(pairs, &ENTRY_KEYS);
-            if self.diagnostics.len() == before {
+            if self.found.count() == before {
                 let help = "add `host:`, or write the host alone, such as `- a.com:8443`";
                 self.refuse("entry-host", &item.span, "the entry names no host", help);
             }

@@ -3,8 +3,9 @@
 //! Decides only; the ledger keeps the books.
 
 use super::{
-    Diagnostic, Severity,
+    Diagnostic,
     combine::{combine, conflicts, failing},
+    diagnostic::Findings,
     file::Document,
     findings::findings,
     include::{self, Documents, Included},
@@ -28,9 +29,9 @@ pub(super) struct Outcome {
     /// The rules of files that are new or were looked up again.
     pub(super) resolved: ByPath<Resolved>,
     /// Errors of files whose newest content is not in force.
-    pub(super) rejected: ByPath<Vec<Diagnostic>>,
+    pub(super) rejected: ByPath<Findings>,
     /// Warnings about files that are.
-    pub(super) findings: ByPath<Vec<Diagnostic>>,
+    pub(super) findings: ByPath<Findings>,
 }
 
 pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
@@ -57,7 +58,7 @@ pub(super) fn settle(ledger: &mut Ledger, now: Timestamp) -> Outcome {
             }
         }
         for (path, found) in stale.into_iter().chain(outcome.rejected) {
-            rejected.entry(path).or_default().extend(found);
+            rejected.entry(path).or_default().append(found);
         }
         return Outcome { rejected, ..outcome };
     }
@@ -68,7 +69,7 @@ fn together(
     ledger: &Ledger,
     reached: BTreeSet<Arc<str>>,
     resolved: ByPath<Resolved>,
-    rejected: &ByPath<Vec<Diagnostic>>,
+    rejected: &ByPath<Findings>,
     now: Timestamp,
 ) -> Outcome {
     let rules = |path| resolved.get(path).or_else(|| ledger.kept.get(path)?.good.as_ref());
@@ -78,14 +79,13 @@ fn together(
     let set = combine(&all);
     let there = set.at(now);
     let tested = files.iter().map(|(path, file)| (Arc::clone(path), failing(file, &set, &there)));
-    let (failing, expired): (ByPath<_>, ByPath<_>) =
-        tested.partition(|(_, found)| found.iter().any(|one| one.severity == Severity::Error));
+    let (failing, expired): (ByPath<_>, ByPath<_>) = tested.partition(|(_, found)| found.stops());
     if let Some(first) = failing.values().next() {
-        let place = first.first().map(Diagnostic::place).unwrap_or_default();
+        let place = first.iter().next().map(Diagnostic::place).unwrap_or_default();
         let held = |path: &Arc<str>| {
             let message = format!("not applied, because a test fails: {place}");
             let found = Diagnostic::whole_file(Arc::clone(path), "held-back", message);
-            vec![found.help("mend the entry or the test; until then all files stay as they were")]
+            found.help("mend the entry or the test; until then all files stay as they were").into()
         };
         let pending = ledger.kept.iter().filter(|(_, kept)| kept.pending.is_some());
         let pending = pending.map(|(path, _)| path).filter(|path| !rejected.contains_key(*path));
@@ -95,16 +95,15 @@ fn together(
         return Outcome { policies, reached, resolved, rejected, findings };
     }
     let found = findings(&all, &there, now);
-    let mut findings: ByPath<Vec<Diagnostic>> =
-        files.iter().map(|(path, _)| Arc::clone(path)).zip(found).collect();
+    let mut findings: ByPath<Findings> = files.iter().map(|(path, _)| Arc::clone(path)).zip(found).collect();
     for (path, found) in expired {
-        findings.entry(path).or_default().extend(found);
+        findings.entry(path).or_default().append(found);
     }
     Outcome { policies: Some(set), reached, resolved, rejected: ByPath::new(), findings }
 }
 
 /// The newest content of a file, unless that is out of the question.
-fn wanted<'a>(path: &Arc<str>, kept: &'a Kept, rejected: &ByPath<Vec<Diagnostic>>) -> Option<&'a Document> {
+fn wanted<'a>(path: &Arc<str>, kept: &'a Kept, rejected: &ByPath<Findings>) -> Option<&'a Document> {
     kept.pending.as_ref().filter(|_| !rejected.contains_key(path)).or(kept.document.as_ref())
 }
 
@@ -115,7 +114,7 @@ struct Attempt {
     /// New rules by file.
     resolved: ByPath<Resolved>,
     /// Files in force that could not be looked up again: their rules stay.
-    stale: ByPath<Vec<Diagnostic>>,
+    stale: ByPath<Findings>,
 }
 
 /// A file with the content that counts.
@@ -130,19 +129,19 @@ struct File<'a> {
 /// noted.
 #[derive(Default)]
 struct Errors {
-    new: ByPath<Vec<Diagnostic>>,
-    old: ByPath<Vec<Diagnostic>>,
+    new: ByPath<Findings>,
+    old: ByPath<Findings>,
 }
 
 impl Errors {
-    fn add(&mut self, file: &File<'_>, found: Vec<Diagnostic>) {
+    fn add(&mut self, file: &File<'_>, found: impl Into<Findings>) {
         let side = if file.is_new { &mut self.new } else { &mut self.old };
-        side.entry(Arc::clone(file.path)).or_default().extend(found);
+        side.entry(Arc::clone(file.path)).or_default().append(found.into());
     }
 }
 
 /// Looks everything up. An error names files whose newest content cannot be in force.
-fn attempt(ledger: &Ledger, rejected: &ByPath<Vec<Diagnostic>>) -> Result<Attempt, ByPath<Vec<Diagnostic>>> {
+fn attempt(ledger: &Ledger, rejected: &ByPath<Findings>) -> Result<Attempt, ByPath<Findings>> {
     let documents: Documents<'_> =
         ledger.kept.iter().filter_map(|(path, kept)| Some((path, wanted(path, kept, rejected)?))).collect();
     let Included { reached, mut mistakes } = include::follow(&ledger.kept, &documents);
@@ -181,7 +180,7 @@ fn groups<'a>(files: &[File<'a>], errors: &mut Errors) -> Groups<'a> {
             let message = format!("group `{name}` is also in {place}");
             let error =
                 Diagnostic::error(&file.document.source, "group-duplicate", group.span.clone(), message);
-            errors.add(file, vec![error.help("give one of the two another name")]);
+            errors.add(file, error.help("give one of the two another name"));
         }
     }
     groups
@@ -199,7 +198,7 @@ fn look_up(files: &[File<'_>], groups: &Groups<'_>, errors: &mut Errors) -> ByPa
             Ok(rules) => drop(resolved.insert(Arc::clone(file.path), rules)),
             Err(found) => {
                 if !file.is_new {
-                    lost = lost.or_else(|| found.first().map(|found| found.place()));
+                    lost = lost.or_else(|| found.iter().next().map(Diagnostic::place));
                 }
                 errors.add(file, found);
             }
@@ -209,7 +208,7 @@ fn look_up(files: &[File<'_>], groups: &Groups<'_>, errors: &mut Errors) -> ByPa
     for file in files.iter().filter(|file| changes_groups(file)) {
         let message = format!("a group is missing or does not fit any more where it is used: {place}");
         let found = Diagnostic::whole_file(Arc::clone(file.path), "group-in-use", message);
-        errors.add(file, vec![found.help("mend the place that uses it first, or leave the group as it was")]);
+        errors.add(file, found.help("mend the place that uses it first, or leave the group as it was"));
     }
     resolved
 }
@@ -231,7 +230,7 @@ fn without_conflicts(
     for file in files {
         let Some(rules) = resolved.get(file.path).or(file.kept.good.as_ref()) else { continue };
         let found = conflicts(rules, &known);
-        if found.is_empty() {
+        if found.count() == 0 {
             known.push(rules);
         } else {
             errors.add(file, found);

@@ -3,9 +3,12 @@
 /// The nearest of `known` within two edits (one for short words); nothing if none is that near.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let limit = if word.chars().count() <= 4 { 1 } else { 2 };
+    let length = word.chars().count();
+    let limit = if length <= 4 { 1 } else { 2 };
     known
         .iter()
+        // A word can be as long as a file.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
         .map(|candidate| (distance(word, candidate), *candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
@@ -38,5 +41,6 @@ mod tests {
         assert_eq!(nearest("versoin", &known), Some("version"));
         assert_eq!(nearest("dney", &known), None, "two edits are too many for four letters");
         assert_eq!(nearest("hosts", &known), None);
+        assert_eq!(nearest(&"allow".repeat(1_000_000), &known), None, "and at once");
     }
 }

@@ -25,7 +25,7 @@ impl Reader<'_> {
     pub(super) fn ports(&mut self, node: &Node) -> Option<Ports> {
         const HELP: &str = "write `ports: [443]`, or several: `ports: [80, 443]`";
         let items = self.list(node, "ports", "port numbers")?;
-        self.bounded_list(node, items)?;
+        self.bounded_list(node, items, "write several entries")?;
         let mut ports = Vec::with_capacity(items.len());
         for item in items {
             let written = self.written(item);
@@ -45,12 +45,12 @@ impl Reader<'_> {
         ports
     }
 
-    fn bounded_list(&mut self, node: &Node, items: &[Node]) -> Option<()> {
+    pub(super) fn bounded_list(&mut self, node: &Node, items: &[Node], help: &str) -> Option<()> {
         if items.len() <= MAX_VALUES {
             return Some(());
         }
         let found = format!("found {} values, at most {MAX_VALUES} are read", items.len());
-        self.refuse("list-too-long", &node.span, found, "write several entries");
+        self.refuse("list-too-long", &node.span, found, help);
         None
     }
 
@@ -100,7 +100,7 @@ impl Reader<'_> {
         read: impl Fn(&str) -> Result<T, (&'static str, String)>,
     ) -> Option<Vec<T>> {
         let items = self.list(node, key, what)?;
-        self.bounded_list(node, items)?;
+        self.bounded_list(node, items, "write several entries")?;
         let mut all = Vec::with_capacity(items.len());
         for item in items {
             let Some(text) = self.text(item, "texts") else { continue };
