@@ -2,7 +2,7 @@
 //!
 //! It holds no policy: a sidecar that has not heard from the control plane listens nowhere.
 
-use super::BootstrapTls;
+use super::{BootstrapTls, listener::BUFFER};
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 /// Where a sidecar finds the xDS server.
@@ -130,6 +130,7 @@ impl fmt::Display for Bootstrap {
             address = address,
             revocation = if self.drain_time == 0 { REVOCATION } else { LATE_REVOCATION },
             drain_time = self.drain_time,
+            buffer = BUFFER >> 10,
             max_connections = self.max_connections,
             transport_socket = self.tls.as_ref().map(BootstrapTls::transport_socket).unwrap_or_default(),
         )

@@ -7,6 +7,7 @@ use super::{
     any::{duration, number, pack},
     chains::Inner,
     dns, inner,
+    listener::BUFFER,
     private::{ANY_CLUSTER, PRIVATE_CLUSTER},
     profile::Profile,
     sni,
@@ -67,6 +68,7 @@ pub(super) fn dynamic(name: &str, cache: DnsCacheConfig) -> Cluster {
         name: name.to_owned(),
         connect_timeout: duration(CONNECT_TIMEOUT),
         lb_policy: LbPolicy::ClusterProvided.into(),
+        per_connection_buffer_limit_bytes: number(BUFFER),
         circuit_breakers: unbounded(),
         cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
             name: "envoy.clusters.dynamic_forward_proxy".to_owned(),

@@ -8,6 +8,7 @@ use super::{
     carry, deny,
     format::LocalReplyField,
     limits,
+    listener::BUFFER,
     profile::Profile,
 };
 use envoy_types::pb::{
@@ -41,6 +42,8 @@ const REQUEST_HEADERS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Clients are near. Envoy's default is a second.
 const DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_millis(10);
 const MAX_CONCURRENT_STREAMS: u32 = 100;
+/// Bytes that the clients of one HTTP/2 connection may send ahead, all streams together. Envoy's default is 24 MiB.
+const CONNECTION_WINDOW: u32 = 1 << 20;
 
 pub(super) fn egress(profile: &Profile) -> Any {
     let manager = HttpConnectionManager {
@@ -58,6 +61,8 @@ pub(super) fn egress(profile: &Profile) -> Any {
         http2_protocol_options: Some(Http2ProtocolOptions {
             allow_connect: true,
             max_concurrent_streams: number(MAX_CONCURRENT_STREAMS),
+            initial_stream_window_size: number(BUFFER),
+            initial_connection_window_size: number(CONNECTION_WINDOW),
             ..Default::default()
         }),
         common_http_protocol_options: Some(HttpProtocolOptions {

@@ -4,11 +4,12 @@
 
 use super::{
     access_log,
-    any::{duration, network_filter, pack},
+    any::{duration, network_filter, number, pack},
     carry::CHAIN,
     chains::{Chain, Exit, Inner},
     cluster::{CONNECT_TIMEOUT, unbounded},
     dns, limits,
+    listener::BUFFER,
     profile::Profile,
     server_names::{DomainMatcher, ServerNameMatcher},
 };
@@ -62,6 +63,7 @@ const NOWHERE: &str = "nowhere";
 pub(super) fn listener(name: &str) -> Listener {
     Listener {
         name: name.to_owned(),
+        per_connection_buffer_limit_bytes: number(BUFFER),
         listener_specifier: Some(ListenerSpecifier::InternalListener(InternalListenerConfig {})),
         ..Default::default()
     }
@@ -155,6 +157,7 @@ pub(super) fn cluster(name: &str, transport_socket: TransportSocket) -> Cluster 
         name: name.to_owned(),
         connect_timeout: duration(CONNECT_TIMEOUT),
         circuit_breakers: unbounded(),
+        per_connection_buffer_limit_bytes: number(BUFFER),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
         load_assignment: Some(ClusterLoadAssignment {
             cluster_name: name.to_owned(),

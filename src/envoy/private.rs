@@ -8,6 +8,7 @@ use super::{
     chains::Chains,
     cluster::{CONNECT_TIMEOUT, dynamic, unbounded},
     dns,
+    listener::BUFFER,
     profile::Profile,
 };
 use crate::policy::Port;
@@ -54,6 +55,7 @@ fn fixed(host: &str, port: Port) -> Cluster {
     Cluster {
         connect_timeout: duration(CONNECT_TIMEOUT),
         circuit_breakers: unbounded(),
+        per_connection_buffer_limit_bytes: number(BUFFER),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
         load_assignment: Some(ClusterLoadAssignment {
             cluster_name: name.clone(),

@@ -47,12 +47,6 @@ async fn open(channel: Channel) -> Opened {
     (send, stream)
 }
 
-fn process_kib(server: &ControlPlane) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.process().id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 fn open_files(server: &ControlPlane) -> usize {
     fs::read_dir(format!("/proc/{}/fd", server.process().id())).unwrap().count()
 }
@@ -83,9 +77,9 @@ async fn a_client_that_does_not_read_costs_little_and_ends_at_the_newest() {
     // What the allocator keeps for edits is not counted.
     edit(1..=8).await;
     let (_slow_send, mut slow) = open(channel(&server).await).await;
-    let before = process_kib(&server);
+    let before = server.process().memory();
     edit(9..=20).await;
-    let grown = process_kib(&server).saturating_sub(before);
+    let grown = server.process().memory().saturating_sub(before);
     assert!(grown < 60 * 1024, "{grown} KiB more after 12 edits of which one client read none");
     // What was on its way, and then the newest: not one of each edit.
     let mut seen = Vec::new();
@@ -168,10 +162,10 @@ async fn a_thousand_connects_leave_nothing_behind() {
         wait_until("everybody is gone", || server.metric("exeat_sidecars{protocol=\"sotw\"}") == 0.0);
     };
     connect(200).await;
-    let (memory, files) = (process_kib(&server), open_files(&server));
+    let (memory, files) = (server.process().memory(), open_files(&server));
     connect(1000).await;
     wait_until("the sockets are closed", || open_files(&server) <= files + 5);
-    let grown = process_kib(&server).saturating_sub(memory);
+    let grown = server.process().memory().saturating_sub(memory);
     assert!(grown < 8 * 1024, "{grown} KiB more after 1,000 connects");
 }
 

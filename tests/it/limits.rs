@@ -1,11 +1,20 @@
 //! How much of what is allowed, and TLS that Envoy speaks for its clients.
 
 use crate::support::{
-    Authority, Block, Connection, Stack, Upstream, deny_reason, get, request, server_config, tunnel,
+    Authority, Block, Connection, Stack, Upstream, deny_reason, frames, get, request, server_config, tunnel,
     wait_until,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 const ENDS: Duration = Duration::from_secs(20);
 
@@ -104,6 +113,52 @@ fn a_name_that_nobody_answers_for_holds_up_no_other() {
     }
     let lines = stack.sidecar.logged();
     assert!(lines.iter().all(|line| !line["details"].to_string().contains("overflow")), "{:?}", lines.last());
+}
+
+/// A host that sends without end, and on how many connections it cannot go on.
+fn flood() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stuck = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&stuck);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, count) = (stream.unwrap(), Arc::clone(&count));
+            thread::spawn(move || {
+                stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                while stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
+                count.fetch_add(1, Ordering::Relaxed);
+                // Open until the other end closes it.
+                let _ = stream.read(&mut [0]);
+            });
+        }
+    });
+    (port, stuck)
+}
+
+/// B-44: 100 answers that nobody reads, on one connection whose client promises to read all.
+#[test]
+fn a_client_that_reads_nothing_costs_little() {
+    const STREAMS: u32 = 100;
+    let (port, stuck) = flood();
+    let at = format!("127.0.0.1:{port}");
+    let stack = Stack::start(&format!(
+        "allow: [{{host: 127.0.0.1, ports: [{port}], private: true}}, a.test:{{port}}]\n"
+    ));
+    assert_eq!(get(stack.proxy(), &format!("http://{}/", stack.at("a.test"))).code, 200);
+    let before = stack.sidecar.process().memory();
+    let mut client = TcpStream::connect(stack.proxy()).unwrap();
+    client.write_all(&frames::begin(frames::ENDLESS)).unwrap();
+    for n in 0..STREAMS {
+        let fields = [(":method", "GET"), (":scheme", "http"), (":authority", &*at), (":path", "/")];
+        client.write_all(&frames::request(2 * n + 1, &fields)).unwrap();
+    }
+    wait_until("nobody can send any more", || stuck.load(Ordering::Relaxed) == STREAMS as usize);
+    let more = stack.sidecar.process().memory() - before;
+    assert!(more < 64 << 10, "{more} KiB");
+    assert_eq!(get(stack.proxy(), &format!("http://{}/", stack.at("a.test"))).code, 200);
 }
 
 #[test]

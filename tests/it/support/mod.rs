@@ -5,6 +5,7 @@ pub mod allowlists;
 mod control_plane;
 mod dns;
 pub mod evaluate;
+pub mod frames;
 mod generic;
 mod http;
 mod http2;
