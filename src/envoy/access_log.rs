@@ -53,14 +53,14 @@ fn coalesce(operators: &[&str]) -> String {
     format!(r#"%COALESCE({{"operators": [{}]}})%"#, operators.join(", "))
 }
 
-/// Each request. Tunnels that were opened are logged by their chains, which know where they went; but what ends them by a
-/// limit is known here.
+/// Each request, and what is none. Tunnels that were opened are logged by their chains, which know where they went; but what
+/// ends them by a limit is known here.
 pub(super) fn to_stdout() -> AccessLog {
-    // Who leaves while a name is resolved has no answer.
-    let mine = "request.method != 'CONNECT' || !has(response.code) || response.code != 200 \
+    // Who leaves while a name is resolved has no answer; who leaves before the end of the headers has asked for nothing.
+    let mine = "has(request.method) && (request.method != 'CONNECT' || !has(response.code) || response.code != 200 \
                 || response.code_details in ['max_duration_timeout', 'stream_idle_timeout', \
-                'request_payload_too_large']";
-    to(JsonFormat::new(fields()), Some(deny::cel_filter(mine.to_owned())))
+                'request_payload_too_large'])";
+    to(JsonFormat::new(fields()), Some(deny::cel_filter(format!("{mine} || {}", deny::BROKEN))))
 }
 
 /// What the check of tunnels closes, what has no room behind it, and what ends before it has shown what it is: a client that

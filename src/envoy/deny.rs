@@ -33,6 +33,14 @@ pub(super) const DENY_PREFIX: &str = "deny/";
 /// Names of routes that let through what would be denied begin with this and end in the reason.
 pub(super) const WOULD_DENY_PREFIX: &str = "would-deny/";
 
+/// What is broken in form. HTTP/2 that Envoy cannot read gets no answer; where it breaks later, the request was decided before.
+pub(super) const BROKEN: &str = "(response.code_details in ['missing_host_header', 'absolute_path_rejected', 'invalid_path', \
+     'request_header_timeout'] \
+     || (response.code_details.startsWith('http1.') || response.code_details.startsWith('http.')) \
+     && response.code_details != 'http1.https_url_on_plaintext_connection' \
+     || (response.code_details.startsWith('http2.') || response.code_details.startsWith('codec_error')) \
+     && !has(request.method))";
+
 /// How the sidecar finds out about a reason, other than by the route.
 const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
     match reason {
@@ -48,11 +56,7 @@ const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
         DenyReason::UploadLimit => Some("response.code_details == 'request_payload_too_large'"),
         DenyReason::UpgradeNotAllowed => Some("response.code_details == 'upgrade_failed'"),
         DenyReason::BadPath => Some("response.code_details == 'path_normalization_failed'"),
-        DenyReason::BadRequest => Some(
-            "(response.code_details in ['missing_host_header', 'absolute_path_rejected', 'invalid_path'] \
-             || (response.code_details.startsWith('http1.') || response.code_details.startsWith('http.')) \
-             && response.code_details != 'http1.https_url_on_plaintext_connection')",
-        ),
+        DenyReason::BadRequest => Some(BROKEN),
         DenyReason::NoPolicy => Some("response.code_details == 'route_not_found'"),
         // A route says it for requests over HTTP/2, Envoy itself for those over HTTP/1.
         DenyReason::HttpsNeedsConnect => {

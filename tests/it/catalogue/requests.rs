@@ -1,7 +1,7 @@
 //! Shapes of requests: schemes, versions, headers, framing, paths.
 
 use super::Lab;
-use crate::support::{Connection, command, get, request, tunnel};
+use crate::support::{Connection, command, frames, get, get_by_http2, request, tunnel, wait_until};
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -217,6 +217,80 @@ fn b17_http_2_follows_the_same_rules() {
     assert_eq!(ask(&["-H", "host: evil.test"], "http://allowed.test:{port}/"), "403 not-listed");
     assert_eq!(ask(&[], "http://evil.test:{port}/"), "403 not-listed");
     assert_eq!(ask(&[], "http://secret.wild.test:{port}/"), "403 denied-by-rule");
+    lab.unreached();
+}
+
+/// B-17: what stands beside `:authority` counts for nobody.
+#[test]
+fn b17_the_authority_counts_and_not_the_host_header_of_http_2() {
+    let lab = Lab::start();
+    let ask = |host: &str, headers: &[(&'static str, &str)]| {
+        get_by_http2(lab.stack.proxy(), &format!("http://{}/", lab.stack.at(host)), headers)
+    };
+    let at = lab.stack.at("allowed.test");
+    let (code, seen) = ask("allowed.test", &[("host", "evil.test")]);
+    assert!(code == 200 && seen.contains(&format!("host: {at}\r\n")), "{code} {seen}");
+    assert!(!seen.contains("evil"), "{seen}");
+    assert_eq!(ask("evil.test", &[("host", &at)]).0, 403);
+    lab.unreached();
+}
+
+/// B-17: what is no request is closed, and the log says so.
+#[test]
+fn b17_broken_http_2_is_closed_and_logged() {
+    let lab = Lab::start();
+    // Who leaves before the end of the headers has asked for nothing.
+    Connection::open(lab.stack.proxy()).send("GET http://evil.test/ HTTP/1.1\r\nhost: x\r\n");
+    let at = lab.stack.at("allowed.test");
+    let userinfo = format!("evil.test@{at}");
+    type Fields<'a> = Vec<(&'a str, &'a str)>;
+    let request: Fields<'_> =
+        vec![(":method", "GET"), (":scheme", "http"), (":authority", &at), (":path", "/")];
+    let with = |field| [request.clone(), vec![field]].concat();
+    let instead = |name, value| {
+        request
+            .iter()
+            .map(|field| if field.0 == name { (name, value) } else { *field })
+            .collect::<Fields<'_>>()
+    };
+    let without = |name| request.iter().copied().filter(|field| field.0 != name).collect::<Fields<'_>>();
+    for fields in [
+        with((":authority", "evil.test")),
+        [vec![(":authority", "evil.test")], request.clone()].concat(),
+        [without(":authority"), vec![("host", &at), ("host", "evil.test")]].concat(),
+        [request.clone(), vec![("host", "evil.test"), ("host", &at)]].concat(),
+        without(":authority"),
+        without(":method"),
+        with((":method", "CONNECT")),
+        with((":path", "/v1")),
+        with((":other", "x")),
+        instead(":authority", &userinfo),
+        instead(":authority", ""),
+        instead(":path", "http://evil.test/"),
+        instead(":path", "/a b"),
+        instead(":path", "*"),
+        with(("te", "chunked")),
+        with(("transfer-encoding", "chunked")),
+        with(("connection", "close")),
+        with(("x", "a\r\nhost: evil.test")),
+        with(("x", "a\0b")),
+        with(("X-Upper", "a")),
+        with(("content-length", "5")),
+        vec![(":method", "CONNECT"), (":authority", &userinfo)],
+        vec![(":method", "CONNECT"), (":authority", &at), (":authority", "evil.test:443")],
+        vec![(":method", "CONNECT"), (":scheme", "http"), (":authority", &at), (":path", "/")],
+    ] {
+        let logged = lab.stack.sidecar.logged().len();
+        let mut connection = Connection::open(lab.stack.proxy());
+        connection.send([frames::begin(frames::ENDLESS), frames::request(1, &fields)].concat());
+        assert!(connection.ends_within(Duration::from_secs(20)), "{fields:?}");
+        wait_until(&format!("the log flags {fields:?}"), || {
+            let lines = lab.stack.sidecar.logged();
+            lines.iter().skip(logged).any(|line| line["action"] == "deny" && line["reason"] == "bad-request")
+        });
+    }
+    assert!(lab.stack.sidecar.logged().iter().all(|line| line["action"] == "deny"));
+    assert_eq!(lab.stack.upstream.connections(), 0);
     lab.unreached();
 }
 

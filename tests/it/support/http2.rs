@@ -1,6 +1,6 @@
-//! Tunnels through the proxy that are streams of HTTP/2, as sockets.
+//! HTTP/2 to the proxy: requests, and tunnels as sockets.
 
-use super::Connection;
+use super::{Connection, soon};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, client, ext::Protocol};
 use http::{Method, Request};
@@ -45,6 +45,27 @@ pub fn tunnel_by_http2(
     });
     let (near, status) = answer.recv().unwrap();
     (Connection::open(near), status)
+}
+
+/// Asks for a URL, with these headers beside `:authority`: the status and what was sent.
+pub fn get_by_http2(proxy: SocketAddr, url: &str, headers: &[(&'static str, &str)]) -> (u16, String) {
+    let mut request = Request::builder().uri(url).body(()).unwrap();
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().unwrap());
+    }
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(soon(async {
+        let socket = TcpStream::connect(proxy).await.unwrap();
+        let (mut requests, connection) = client::handshake(socket).await.unwrap();
+        tokio::spawn(connection);
+        let (response, _) = requests.send_request(request, true).unwrap();
+        let mut response = response.await.unwrap();
+        let mut body = Vec::new();
+        while let Some(Ok(bytes)) = response.body_mut().data().await {
+            body.extend(bytes);
+        }
+        (response.status().as_u16(), String::from_utf8(body).unwrap())
+    }))
 }
 
 async fn send(mut socket: OwnedReadHalf, mut stream: SendStream<Bytes>) {

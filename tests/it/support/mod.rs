@@ -20,7 +20,7 @@ pub use control_plane::ControlPlane;
 pub use dns::Dns;
 pub use generic::{GenericServer, resource};
 pub use http::{Connection, Reply, deny_reason, get, request, secure_tunnel, tunnel};
-pub use http2::tunnel_by_http2;
+pub use http2::{get_by_http2, tunnel_by_http2};
 pub use process::{Process, exeat, finish, finish_within, soon, texts, wait_until};
 pub use sidecar::{Sidecar, envoy_binary};
 pub use tls::{client_hello, server_config};
