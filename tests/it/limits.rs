@@ -115,6 +115,31 @@ fn a_name_that_nobody_answers_for_holds_up_no_other() {
     assert!(lines.iter().all(|line| !line["details"].to_string().contains("overflow")), "{:?}", lines.last());
 }
 
+/// What the bootstrap says, whatever the policy.
+#[test]
+fn connections_of_a_sidecar_are_counted() {
+    let stack = Stack::with("- a.test:{port}\n", &[], |text| {
+        assert!(text.contains("_connections: 50000"));
+        text.replace("_connections: 50000", "_connections: 4")
+    });
+    let at = stack.at("a.test");
+    let ask = |connection: &mut Connection| {
+        let sent = connection.try_send(format!("GET http://{at}/ HTTP/1.1\r\nhost: {at}\r\n\r\n"));
+        sent.ok().and_then(|()| connection.try_reply()).map(|reply| reply.code)
+    };
+    let mut open: Vec<Connection> = Vec::new();
+    wait_until("there is no room", || {
+        let mut connection = Connection::open(stack.proxy());
+        let answer = ask(&mut connection);
+        open.extend(answer.map(|_| connection));
+        answer.is_none()
+    });
+    assert!((1..=4).contains(&open.len()), "{}", open.len());
+    assert!(open.iter_mut().all(|connection| ask(connection) == Some(200)), "those that are open go on");
+    open.clear();
+    wait_until("there is room again", || ask(&mut Connection::open(stack.proxy())) == Some(200));
+}
+
 /// A host that sends without end, and on how many connections it cannot go on.
 fn flood() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -214,6 +214,28 @@ fn with_extension(hello: &[u8], kind: u16, body: &[u8]) -> Vec<u8> {
     [&[1, 0][..], &length(&message), &message].concat()
 }
 
+/// The ClientHello for a name with a dot behind it, which no client sends (RFC 6066 §3).
+fn with_dot(name: &str) -> Vec<u8> {
+    let (longer, dotted) = (format!("{name}x"), format!("{name}."));
+    let mut hello = client_hello(&longer);
+    let at = hello.windows(longer.len()).position(|part| part == longer.as_bytes()).unwrap();
+    hello[at..at + longer.len()].copy_from_slice(dotted.as_bytes());
+    hello
+}
+
+/// B-8: no name of TLS ends in a dot, so none is what CONNECT asked for.
+#[test]
+fn a_dot_in_the_sni_is_another_name() {
+    let stack = stack();
+    for (host, name) in [("a.test", "a.test"), ("b.test.", "b.test"), ("x.w.test", "evil.test")] {
+        let (mut inside, _) = tunnel(stack.proxy(), &stack.at(host));
+        inside.send(in_records(&with_dot(name), 255));
+        assert!(inside.ends_within(Duration::from_secs(20)), "{host}");
+        refused(&stack, &stack.at(host.trim_end_matches('.')), "sni-mismatch");
+    }
+    assert_eq!(stack.upstream.connections(), 0);
+}
+
 /// B-4, B-18: a ClientHello in small records, and one with an encrypted inner one (RFC 9849), of which the outer name counts.
 #[test]
 fn unusual_client_hellos_are_read() {

@@ -103,6 +103,16 @@ fn an_empty_list_is_not_an_open_door() {
     lab.refused("GET http://allowed.test:{port}/ HTTP/1.1\r\nhost: x\r\n\r\n", 403, "not-listed");
 }
 
+/// B-30: what the presets close stays closed below whatever is listed.
+#[test]
+fn b30_presets_that_deny_win() {
+    let lab = Lab::with("use: [doh, relays]\nallow: [dns.google, \"*.quad9.net\", .ngrok.io]\n");
+    for host in ["dns.google", "dns.quad9.net", "x.ngrok.io"] {
+        lab.refused(&format!("CONNECT {host}:443 HTTP/1.1\r\n\r\n"), 403, "denied-by-rule");
+        lab.refused(&format!("GET http://{host}/ HTTP/1.1\r\nhost: x\r\n\r\n"), 403, "denied-by-rule");
+    }
+}
+
 /// Report mode ends with the file's words and no others: an edit that cannot be read does not open anything (Claude Code
 /// #81572).
 #[test]
@@ -111,6 +121,12 @@ fn an_edit_that_cannot_be_read_opens_nothing() {
     let before = lab.stack.control_plane.version();
     std::fs::write(lab.stack.allowlist(), "allow:\n  - evil.test:1\n  - *.evil.test\n").unwrap();
     lab.stack.control_plane.process().wait_for("the error", |line| line.contains("yaml-unquoted-star"));
+    assert_eq!(lab.stack.control_plane.version(), before);
+    lab.refused("CONNECT evil.test:1 HTTP/1.1\r\n\r\n", 403, "not-listed");
+    // B-44: larger than what is read.
+    let list = "- evil.test:1\n".repeat(400_000);
+    std::fs::write(lab.stack.allowlist(), list).unwrap();
+    lab.stack.control_plane.process().wait_for("the error", |line| line.contains("file-too-large"));
     assert_eq!(lab.stack.control_plane.version(), before);
     lab.refused("CONNECT evil.test:1 HTTP/1.1\r\n\r\n", 403, "not-listed");
 }
