@@ -4,8 +4,9 @@
 
 use crate::support::{
     Connection, Reply, Stack, Upstream,
-    allowlists::{allowlist, asked, names, policy},
-    deny_reason, wait_until,
+    allowlists::{allowlist_of_agents, asked, names, policy_of_node},
+    deny_reason, exeat, finish, in_sync, request, request_by_http2, texts, tunnel, tunnel_by_http2,
+    wait_until,
 };
 use exeat::{
     envoy::{Profile, Resource, compile},
@@ -60,8 +61,35 @@ fn opening(host: &str) -> impl Strategy<Value = Opening> {
     ]
 }
 
+/// Of HTTP.
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    One,
+    Two,
+}
+
+/// The reply, and what is inside if it opened a tunnel.
+fn ask(stack: &Stack, version: Version, authority: &str, asked: &Request) -> (Option<Connection>, Reply) {
+    let Request { method, path, .. } = asked;
+    match (asked.via, version) {
+        (Via::Tunnel, Version::One) => {
+            let (connection, reply) = tunnel(stack.proxy(), authority);
+            (Some(connection), reply)
+        }
+        (Via::Tunnel, Version::Two) => tunnel_by_http2(stack.proxy(), authority, None),
+        (Via::PlainHttp, Version::One) => {
+            let head = format!("{method} http://{authority}{path} HTTP/1.1\r\nhost: {authority}\r\n");
+            (None, request(stack.proxy(), format!("{head}content-length: 0\r\n\r\n")))
+        }
+        (Via::PlainHttp, Version::Two) => {
+            (None, request_by_http2(stack.proxy(), method, &format!("http://{authority}{path}"), &[]))
+        }
+    }
+}
+
 /// Whether what comes through an open tunnel gets to the other end.
-fn gets_through(inside: Connection, opening: &Opening) -> bool {
+fn gets_through(inside: Option<Connection>, opening: &Opening) -> bool {
+    let inside = inside.expect("an open tunnel");
     let mut inside = match opening {
         Opening::Tls(name) => match inside.tls(name.as_deref()) {
             Ok(inside) => inside,
@@ -93,14 +121,24 @@ fn envoy_decides_as_the_reference_does() {
         TestRng::from_seed(RngAlgorithm::ChaCha, &[u8::try_from(seed).unwrap(); 32]),
     );
     let (mut passed, mut reported, mut denied, mut inside) = (0, 0, 0, BTreeMap::new());
-    let mut previous: Option<Vec<Resource>> = Some(compile(&policy("allow: []\n"), &Profile::default()));
+    let mut previous: Option<Vec<Resource>> =
+        Some(compile(&policy_of_node("allow: []\n").1, &Profile::default()));
     for round in 0..number("ORACLE_ROUNDS", ROUNDS) {
-        let text = allowlist().new_tree(&mut runner).unwrap().current();
-        let policy = policy(&text);
+        let text = allowlist_of_agents().new_tree(&mut runner).unwrap().current();
+        let (group, policy) = policy_of_node(&text);
         // Other words for the same table cannot be told from an edit that is on its way.
         let table = compile(&policy, &Profile::default());
         if previous.as_ref() != Some(&table) {
-            stack.edit(&text);
+            stack.control_plane.write_by_rename(&text);
+            let admin = stack.control_plane.admin.to_string();
+            let live = ["wait", "--live", "--sidecars", "1", "--timeout", "20", "--admin", &admin];
+            let (exit, _, error) = texts(finish(exeat().args(live)));
+            assert_eq!(exit, Some(0), "{error}");
+            // A sidecar that becomes another agent comes again.
+            wait_until("the sidecar is that agent", || {
+                let status = stack.control_plane.status();
+                status["sidecars"][0]["group"] == group && in_sync(&status, 1)
+            });
         }
         for _ in 0..REQUESTS {
             let (authority, mut asked) = asked().new_tree(&mut runner).unwrap().current();
@@ -108,20 +146,12 @@ fn envoy_decides_as_the_reference_does() {
             if asked.via == Via::Tunnel && served {
                 asked.opening = opening(&asked.host).new_tree(&mut runner).unwrap().current();
             }
-            let bytes = match asked.via {
-                Via::Tunnel => format!("CONNECT {authority} HTTP/1.1\r\n\r\n"),
-                Via::PlainHttp => {
-                    let Request { method, path, .. } = &asked;
-                    format!(
-                        "{method} http://{authority}{path} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: 0\r\n\r\n"
-                    )
-                }
-            };
-            let mut connection = Connection::open(stack.proxy());
-            connection.send(bytes);
-            let reply = connection.reply();
+            let version = prop_oneof![3 => Just(Version::One), 1 => Just(Version::Two)];
+            let version = version.new_tree(&mut runner).unwrap().current();
+            let (connection, reply) = ask(&stack, version, &authority, &asked);
             let seen = answer(&reply);
-            let case = || format!("seed {seed}, round {round}: {authority} {asked:?} with\n{text}");
+            let case =
+                || format!("seed {seed}, round {round}: {version:?} {authority} {asked:?} with\n{text}");
             let verdict = policy.decide(&asked);
             // Nobody answers with TLS for it; and of what is only denied on trial it cannot be told which entry lets it through.
             let may_originate = match verdict {

@@ -54,7 +54,8 @@ fn an_entry_takes_its_connections_along_and_no_others() {
     };
     let stack = Stack::start(&list(&["kept.test", "gone.test", "*.w.test", "gone.w.test"]));
     let at = |host: &str| stack.at(host);
-    let by_http2 = |host: &str| tunnel_by_http2(stack.proxy(), &at(host), None).0.tls(Some(host)).unwrap();
+    let by_http2 =
+        |host: &str| tunnel_by_http2(stack.proxy(), &at(host), None).0.unwrap().tls(Some(host)).unwrap();
     let mut cut = [
         secure_tunnel(stack.proxy(), &at("gone.test")),
         secure_tunnel(stack.proxy(), &at("gone.w.test")),

@@ -107,21 +107,25 @@ fn tunnels_by_http_2_are_checked_too() {
     let stack = stack();
     for protocol in [None, Some("bytestream")] {
         let open = |host: &str| tunnel_by_http2(stack.proxy(), &stack.at(host), protocol);
-        let (inside, code) = open("a.test");
-        assert_eq!(code, 200, "{protocol:?}");
-        assert_eq!(inside.tls(Some("a.test")).unwrap().get_inside("a.test").code, 200, "{protocol:?}");
+        let (inside, reply) = open("a.test");
+        assert_eq!(reply.code, 200, "{protocol:?}");
+        assert_eq!(
+            inside.unwrap().tls(Some("a.test")).unwrap().get_inside("a.test").code,
+            200,
+            "{protocol:?}"
+        );
         let before = stack.upstream.connections();
-        assert!(open("a.test").0.tls(Some("evil.test")).is_err(), "{protocol:?}");
-        let (mut raw, _) = open("a.test");
+        assert!(open("a.test").0.unwrap().tls(Some("evil.test")).is_err(), "{protocol:?}");
+        let mut raw = open("a.test").0.unwrap();
         raw.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
         assert!(raw.ends_within(Duration::from_secs(30)), "{protocol:?}");
-        assert_eq!(open("evil.test").1, 403, "{protocol:?}");
+        assert_eq!(open("evil.test").1.code, 403, "{protocol:?}");
         assert_eq!(stack.upstream.connections(), before, "{protocol:?}");
     }
     for protocol in ["websocket", "connect-udp", "connect-ip", "h2c"] {
         let before = stack.upstream.connections();
-        let (_, code) = tunnel_by_http2(stack.proxy(), &stack.at("a.test"), Some(protocol));
-        assert!(code >= 400, "{protocol}: {code}");
+        let (_, reply) = tunnel_by_http2(stack.proxy(), &stack.at("a.test"), Some(protocol));
+        assert!(reply.code >= 400, "{protocol}: {reply:?}");
         assert_eq!(stack.upstream.connections(), before, "{protocol}");
     }
 }

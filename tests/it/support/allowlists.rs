@@ -2,9 +2,10 @@
 
 use exeat::{
     allowlist::{FileText, read},
-    policy::{Policy, Port, Request, Timestamp},
+    policy::{Policy, PolicySet, Port, Request, Timestamp, Who},
 };
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// Few names and ports, so that entries and requests meet.
 const BASES: [&str; 4] = ["nxa.test", "b.nxa.test", "c.b.nxa.test", "nxd.test"];
@@ -82,7 +83,7 @@ pub fn allowlist() -> impl Strategy<Value = String> {
     let deny = prop::collection::btree_set(denial(), 0..3);
     let report = prop::bool::weighted(0.15);
     (allow, deny, report).prop_map(|(allow, deny, report)| {
-        let list = |name: &str, entries: std::collections::BTreeSet<String>| {
+        let list = |name: &str, entries: BTreeSet<String>| {
             if entries.is_empty() {
                 return format!("{name}: []\n");
             }
@@ -93,6 +94,45 @@ pub fn allowlist() -> impl Strategy<Value = String> {
         // Numbers of lines have one digit or two.
         let space = "\n".repeat(5);
         format!("{space}{mode}{}{}", list("allow", allow), list("deny", deny))
+    })
+}
+
+/// The sidecar that is an agent of some lists.
+pub const NODE: &str = "sidecar-1";
+
+/// The same, some with groups, defaults, and an agent.
+pub fn allowlist_of_agents() -> impl Strategy<Value = String> {
+    let used = pick(&["\"@g\"", "{host: \"@g\", until: 2099-01-01}", "{host: \"@g\", max_tunnel: 2h}"]);
+    let group = prop::option::weighted(0.3, (prop::collection::btree_set(entry(), 1..4), used));
+    let defaults =
+        prop::option::weighted(0.2, pick(&["ports: [8443]", "ports: [80, 9000]", "max_tunnel: 1h"]));
+    let own = (prop::collection::btree_set(entry(), 0..5), prop::collection::btree_set(denial(), 0..2));
+    let mode = prop::option::weighted(0.3, pick(&["report", "enforce"]));
+    let agent = prop::option::weighted(0.4, (prop::bool::ANY, mode, own));
+    (allowlist(), group, defaults, agent).prop_map(|(mut text, group, defaults, agent)| {
+        let block = |indent: usize, entries: BTreeSet<String>| -> String {
+            entries.iter().map(|entry| format!("{:indent$}- {entry}\n", "")).collect()
+        };
+        if let Some((entries, used)) = group {
+            text =
+                text.replace("allow: []\n", "allow:\n").replace("allow:\n", &format!("allow:\n  - {used}\n"));
+            text.push_str(&format!("groups:\n  g:\n{}", block(4, entries)));
+        }
+        if let Some(defaults) = defaults {
+            text.push_str(&format!("defaults: {{{defaults}}}\n"));
+        }
+        if let Some((inherit, mode, (allow, deny))) = agent {
+            text.push_str(&format!(
+                "agents:\n  one:\n    match: {{node_id: {NODE}}}\n    inherit: {inherit}\n"
+            ));
+            text.extend(mode.map(|mode| format!("    mode: {mode}\n")));
+            for (name, entries) in [("allow", allow), ("deny", deny)] {
+                if !entries.is_empty() {
+                    text.push_str(&format!("    {name}:\n{}", block(6, entries)));
+                }
+            }
+        }
+        text
     })
 }
 
@@ -125,7 +165,22 @@ pub fn asked() -> impl Strategy<Value = (String, Request)> {
     )
 }
 
+/// The policy of sidecars that are no agent.
 pub fn policy(text: &str) -> Policy {
+    policies(text).common().clone()
+}
+
+/// The policy of the sidecar that may be an agent, and whose that is.
+pub fn policy_of_node(text: &str) -> (String, Policy) {
+    let policies = policies(text);
+    let who = Who { node_id: NODE, ..Who::default() };
+    match policies.select(&who).unwrap() {
+        Some(agent) => (agent.name.to_string(), agent.policy.clone()),
+        None => ("common".to_owned(), policies.common().clone()),
+    }
+}
+
+fn policies(text: &str) -> PolicySet {
     let file = FileText {
         path: "allowlist.yaml".into(),
         label: "allowlist.yaml".into(),
@@ -133,6 +188,5 @@ pub fn policy(text: &str) -> Policy {
     };
     let now = Timestamp::parse("2026-01-01").unwrap();
     let loaded = read(&[file], now);
-    let policies = loaded.policies.unwrap_or_else(|| panic!("{text}: {:?}", loaded.files));
-    policies.common().at(now)
+    loaded.policies.unwrap_or_else(|| panic!("{text}: {:?}", loaded.files)).at(now)
 }

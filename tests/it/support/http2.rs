@@ -1,9 +1,9 @@
 //! HTTP/2 to the proxy: requests, and tunnels as sockets.
 
-use super::{Connection, soon};
+use super::{Connection, Reply};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, client, ext::Protocol};
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use std::{net::SocketAddr, sync::mpsc, thread};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,12 +12,12 @@ use tokio::{
 };
 
 /// Opens a tunnel by CONNECT (RFC 9113 §8.5), or by extended CONNECT with a protocol (RFC 8441 §4): what is inside, and the
-/// status.
+/// reply.
 pub fn tunnel_by_http2(
     proxy: SocketAddr,
     authority: &str,
     protocol: Option<&'static str>,
-) -> (Connection, u16) {
+) -> (Option<Connection>, Reply) {
     let uri = match protocol {
         None => authority.to_owned(),
         Some(_) => format!("https://{authority}/"),
@@ -26,46 +26,64 @@ pub fn tunnel_by_http2(
     if let Some(protocol) = protocol {
         request.extensions_mut().insert(Protocol::from_static(protocol));
     }
+    ask(proxy, request)
+}
+
+/// Asks for a URL, with these headers beside `:authority`.
+pub fn request_by_http2(
+    proxy: SocketAddr,
+    method: &str,
+    url: &str,
+    headers: &[(&'static str, &str)],
+) -> Reply {
+    let mut request = Request::builder().method(method).uri(url).body(()).unwrap();
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().unwrap());
+    }
+    ask(proxy, request).1
+}
+
+/// One request on a connection of its own: what is inside if it opens a tunnel, and the reply.
+fn ask(proxy: SocketAddr, request: Request<()>) -> (Option<Connection>, Reply) {
     let (answers, answer) = mpsc::channel();
     thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let near = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let (mut requests, connection) =
                 client::handshake(TcpStream::connect(proxy).await.unwrap()).await.unwrap();
             tokio::spawn(connection);
-            let (response, up) = requests.send_request(request, false).unwrap();
+            let tunnel = request.method() == Method::CONNECT;
+            let (response, up) = requests.send_request(request, !tunnel).unwrap();
             let response = response.await.unwrap();
-            answers.send((near.local_addr().unwrap(), response.status().as_u16())).unwrap();
+            let mut reply = reply(&response);
+            let down = response.into_body();
+            if !tunnel || reply.code != 200 {
+                let mut body = Vec::new();
+                receive(down, &mut body).await;
+                reply.body = String::from_utf8(body).unwrap();
+                answers.send((None, reply)).unwrap();
+                return;
+            }
+            let near = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            answers.send((Some(near.local_addr().unwrap()), reply)).unwrap();
             let (socket, _) = near.accept().await.unwrap();
             let (reader, mut writer) = socket.into_split();
             tokio::spawn(send(reader, up));
-            receive(response.into_body(), &mut writer).await;
+            receive(down, &mut writer).await;
         });
     });
-    let (near, status) = answer.recv().unwrap();
-    (Connection::open(near), status)
+    let (near, reply) = answer.recv().unwrap();
+    (near.map(Connection::open), reply)
 }
 
-/// Asks for a URL, with these headers beside `:authority`: the status and what was sent.
-pub fn get_by_http2(proxy: SocketAddr, url: &str, headers: &[(&'static str, &str)]) -> (u16, String) {
-    let mut request = Request::builder().uri(url).body(()).unwrap();
-    for (name, value) in headers {
-        request.headers_mut().append(*name, value.parse().unwrap());
+/// Without its body.
+fn reply(response: &Response<RecvStream>) -> Reply {
+    let code = response.status().as_u16();
+    let mut head = format!("HTTP/2 {code}\r\n");
+    for (name, value) in response.headers() {
+        head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
     }
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(soon(async {
-        let socket = TcpStream::connect(proxy).await.unwrap();
-        let (mut requests, connection) = client::handshake(socket).await.unwrap();
-        tokio::spawn(connection);
-        let (response, _) = requests.send_request(request, true).unwrap();
-        let mut response = response.await.unwrap();
-        let mut body = Vec::new();
-        while let Some(Ok(bytes)) = response.body_mut().data().await {
-            body.extend(bytes);
-        }
-        (response.status().as_u16(), String::from_utf8(body).unwrap())
-    }))
+    Reply { code, head, body: String::new() }
 }
 
 async fn send(mut socket: OwnedReadHalf, mut stream: SendStream<Bytes>) {
@@ -78,10 +96,10 @@ async fn send(mut socket: OwnedReadHalf, mut stream: SendStream<Bytes>) {
 }
 
 /// Until the stream ends or is reset.
-async fn receive(mut stream: RecvStream, socket: &mut (impl AsyncWriteExt + Unpin)) {
+async fn receive(mut stream: RecvStream, to: &mut (impl AsyncWriteExt + Unpin)) {
     while let Some(Ok(bytes)) = stream.data().await {
         let _ = stream.flow_control().release_capacity(bytes.len());
-        if socket.write_all(&bytes).await.is_err() {
+        if to.write_all(&bytes).await.is_err() {
             return;
         }
     }

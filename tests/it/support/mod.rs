@@ -20,7 +20,7 @@ pub use control_plane::ControlPlane;
 pub use dns::Dns;
 pub use generic::{GenericServer, resource};
 pub use http::{Connection, Reply, deny_reason, get, request, secure_tunnel, tunnel};
-pub use http2::{get_by_http2, tunnel_by_http2};
+pub use http2::{request_by_http2, tunnel_by_http2};
 pub use process::{Process, exeat, finish, finish_within, soon, texts, wait_until};
 pub use sidecar::{Sidecar, envoy_binary};
 pub use tls::{client_hello, server_config};
@@ -67,7 +67,7 @@ impl Stack {
         all.extend(flags);
         let text = allowlist.replace("{port}", &upstream.port().to_string());
         let control_plane = ControlPlane::start(&block, &text, &all);
-        let sidecar = Sidecar::start(&control_plane, "sidecar-1", bootstrap);
+        let sidecar = Sidecar::start(&control_plane, allowlists::NODE, bootstrap);
         control_plane.wait_in_sync(1);
         wait_until("the proxy is open", || std::net::TcpStream::connect(block.egress()).is_ok());
         Self { upstream, dns, sidecar, control_plane, block }
