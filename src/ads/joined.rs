@@ -46,7 +46,7 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    /// Gets what is in force now; says whether that is new.
+    /// Gets what is in force now; says whether there is anything to look at.
     pub(super) fn follow(
         &mut self,
         groups: &dyn Groups,
@@ -56,7 +56,7 @@ impl Joined {
         let mut new = false;
         while let Poll::Ready(change) = Pin::new(&mut self.changes).poll_next(context) {
             // The group is gone, or the server ends.
-            let change = change.ok_or_else(|| Status::unavailable(MOVED))?;
+            let change = change.ok_or_else(|| self.moved())?;
             // R-L9: an empty set would make a reconnecting Envoy delete everything.
             self.published = change.ok_or_else(|| Status::unavailable(NOTHING_YET))?;
             new = true;
@@ -70,9 +70,20 @@ impl Joined {
         }
         // R-C2: nobody moves to another group on an open stream.
         if moved && groups.assign(peer, &self.node).ok().is_none_or(|now| now.group != self.group) {
-            return Err(Status::unavailable(MOVED));
+            return Err(self.moved());
+        }
+        if let Some(session) = self.session.as_ref().filter(|_| moved) {
+            session.stays();
+            new = true;
         }
         Ok(new)
+    }
+
+    fn moved(&self) -> Status {
+        if let Some(session) = &self.session {
+            session.moves();
+        }
+        Status::unavailable(MOVED)
     }
 
     /// Publications that came and went while the client was busy were never sent: the newest state wins.

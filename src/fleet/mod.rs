@@ -8,6 +8,7 @@ mod sidecar;
 mod state;
 
 pub use progress::{Live, Progress};
+use sidecar::Place;
 pub use sidecar::{Accepted, KindState, Nack, Refusal, Sidecar, SidecarInfo};
 
 use progress::TrackedEdit;
@@ -23,6 +24,9 @@ pub type Kind = &'static str;
 
 /// A publication: its group and its number there.
 pub type EditKey = (Arc<str>, u64);
+
+/// How long a sidecar that is sent away is waited for. It may go to another replica.
+const BACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// A shared handle to the one table of sidecars.
 #[derive(Clone, Debug)]
@@ -75,10 +79,20 @@ impl Fleet {
         self.lock().refusals.iter().cloned().collect()
     }
 
-    /// All connected sidecars, in the order in which they connected.
+    /// All connected sidecars, and those that are about to come back in another group, in the order in which they connected.
     #[must_use]
     pub fn sidecars(&self) -> Vec<(SessionId, Sidecar)> {
-        self.lock().sidecars.iter().map(|(id, sidecar)| (*id, sidecar.clone())).collect()
+        let state = self.lock();
+        let mut all: Vec<_> =
+            state.sidecars.iter().chain(&state.away).map(|(id, sidecar)| (*id, sidecar.clone())).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Groups are about to change: nobody counts as in sync before their stream has looked whether they are to leave. To be
+    /// called before streams are told.
+    pub fn regroup(&self) {
+        self.update(State::regroup);
     }
 
     /// Counts since the start, by type: responses, ACKs, NACKs.
@@ -203,6 +217,17 @@ impl Session {
         }
     }
 
+    /// Groups have changed, and the sidecar stays where it is.
+    pub fn stays(&self) {
+        self.fleet.update(|state| state.found_place(self.id, Place::Certain));
+    }
+
+    /// Groups have changed, and the sidecar's stream ends so that it comes back in another. Until then, for a while, it counts
+    /// as not in sync.
+    pub fn moves(&self) {
+        self.fleet.update(|state| state.found_place(self.id, Place::Elsewhere));
+    }
+
     /// Which publication the sidecar has accepted in full; nothing while it has not.
     pub fn live(&self, edit: Option<u64>) {
         let changed = self.fleet.lock().live(self.id, edit, Instant::now());
@@ -214,7 +239,17 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.fleet.update(|state| state.close(self.id));
+        let (fleet, id) = (self.fleet.clone(), self.id);
+        if fleet.update(|state| state.close(id)) {
+            let forget = move || fleet.update(|state| drop(state.away.remove(&id)));
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(async move {
+                    tokio::time::sleep(BACK_WITHIN).await;
+                    forget();
+                })),
+                Err(_) => forget(),
+            }
+        }
         let node = &self.node;
         tracing::info!(%node, "sidecar {node} disconnected");
     }
@@ -301,5 +336,38 @@ mod tests {
             (vec![Some("accepts")], ["leaves".to_owned()].as_slice())
         );
         assert!(progress.is_over());
+    }
+
+    #[tokio::test]
+    async fn who_is_sent_to_another_group_is_not_in_sync_before_they_are_back() {
+        let fleet = Fleet::new();
+        let in_sync = || -> Vec<bool> { fleet.sidecars().iter().map(|(_, one)| one.in_sync).collect() };
+        let (stays, goes) = (open(&fleet, "stays", false), open(&fleet, "goes", false));
+        stays.live(Some(1));
+        goes.live(Some(1));
+        assert_eq!(in_sync(), [true, true]);
+        fleet.regroup();
+        goes.live(Some(1));
+        assert_eq!(in_sync(), [false, false], "their streams have not looked");
+        stays.stays();
+        stays.live(Some(1));
+        goes.moves();
+        drop(goes);
+        assert_eq!(in_sync(), [true, false], "it is expected back");
+        let back = open(&fleet, "goes", false);
+        assert_eq!(in_sync(), [true, false]);
+        back.live(Some(7));
+        assert_eq!(in_sync(), [true, true]);
+        fleet.regroup();
+        back.moves();
+        drop((back, stays));
+        assert_eq!(in_sync(), [false]);
+        let mut changes = fleet.changes();
+        let forgotten = async {
+            while !in_sync().is_empty() {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(10 * BACK_WITHIN, forgotten).await.expect("it is not waited for any more");
     }
 }

@@ -45,6 +45,17 @@ pub struct Refusal {
     pub times: u64,
 }
 
+/// Whether a sidecar is in the group that is meant for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is.
+    Certain,
+    /// Groups have changed, and its stream has not looked at that yet.
+    Asked,
+    /// It is not, and its stream ends for that.
+    Elsewhere,
+}
+
 /// A connected sidecar.
 #[derive(Clone, Debug)]
 pub struct Sidecar {
@@ -56,6 +67,8 @@ pub struct Sidecar {
     pub live: Option<(u64, Instant)>,
     /// Whether it has accepted everything that it asked for since.
     pub in_sync: bool,
+    /// Whether its group is the right one.
+    pub(super) place: Place,
     /// State by resource type.
     pub kinds: BTreeMap<Kind, KindState>,
 }

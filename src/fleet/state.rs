@@ -3,8 +3,8 @@
 //! Knows nothing of locks, of who waits, or of what is served.
 
 use super::{
-    Accepted, Counts, EditKey, Kind, KindState, Nack, Progress, Refusal, SessionId, Sidecar, SidecarInfo,
-    progress::TrackedEdit,
+    Accepted, Counts, EditKey, Kind, KindState, Nack, Place, Progress, Refusal, SessionId, Sidecar,
+    SidecarInfo, progress::TrackedEdit,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,6 +17,8 @@ use std::{
 pub(super) struct State {
     next: u64,
     pub(super) sidecars: BTreeMap<SessionId, Sidecar>,
+    /// Sidecars that were sent away to come back in another group, and have not yet.
+    pub(super) away: BTreeMap<SessionId, Sidecar>,
     pub(super) counts: BTreeMap<Kind, Counts>,
     pub(super) coalesced: u64,
     edits: BTreeMap<EditKey, TrackedEdit>,
@@ -34,11 +36,14 @@ impl State {
     pub(super) fn open(&mut self, info: SidecarInfo) -> SessionId {
         self.next += 1;
         let id = SessionId(self.next);
+        let is_it = |away: &Sidecar| away.info.identity == info.identity && away.info.node_id == info.node_id;
+        self.away.retain(|_, away| !is_it(away));
         let sidecar = Sidecar {
             info,
             connected_at: SystemTime::now(),
             live: None,
             in_sync: false,
+            place: Place::Certain,
             kinds: BTreeMap::new(),
         };
         self.sidecars.insert(id, sidecar);
@@ -56,13 +61,31 @@ impl State {
         }
     }
 
-    pub(super) fn close(&mut self, id: SessionId) {
-        if let Some(sidecar) = self.sidecars.remove(&id) {
-            self.edits.values_mut().for_each(|edit| edit.left(id, &sidecar.info.node_id));
-            self.departed.push_back((Instant::now(), id, sidecar));
-            if self.departed.len() > MAX_DEPARTED {
-                self.departed.pop_front();
-            }
+    /// Says whether it was sent away and is expected back.
+    pub(super) fn close(&mut self, id: SessionId) -> bool {
+        let Some(sidecar) = self.sidecars.remove(&id) else { return false };
+        self.edits.values_mut().for_each(|edit| edit.left(id, &sidecar.info.node_id));
+        let returns = sidecar.place == Place::Elsewhere;
+        if returns {
+            self.away.insert(id, sidecar.clone());
+        }
+        self.departed.push_back((Instant::now(), id, sidecar));
+        if self.departed.len() > MAX_DEPARTED {
+            self.departed.pop_front();
+        }
+        returns
+    }
+
+    /// Nobody is known to be in the right group until they say so again.
+    pub(super) fn regroup(&mut self) {
+        for sidecar in self.sidecars.values_mut() {
+            (sidecar.in_sync, sidecar.place) = (false, Place::Asked);
+        }
+    }
+
+    pub(super) fn found_place(&mut self, id: SessionId, place: Place) {
+        if let Some(sidecar) = self.sidecars.get_mut(&id) {
+            sidecar.place = place;
         }
     }
 
@@ -124,7 +147,7 @@ impl State {
     /// Says whether that is new.
     pub(super) fn live(&mut self, id: SessionId, edit: Option<u64>, at: Instant) -> bool {
         let Some(sidecar) = self.sidecars.get_mut(&id) else { return false };
-        if sidecar.in_sync_with() == edit {
+        if sidecar.in_sync_with() == edit || sidecar.place != Place::Certain {
             return false;
         }
         sidecar.in_sync = edit.is_some();

@@ -5,6 +5,7 @@
 use crate::{
     ads::{Assignment, Groups, Node, Peer},
     envoy::{LATE_REVOCATION, MINIMUM_VERSION, REQUIRED_EXTENSIONS, REVOCATION},
+    fleet::Fleet,
     policy::{Policy, PolicySet, Selector, Who},
     snapshot::{ResourceKind, Stores},
 };
@@ -24,6 +25,7 @@ pub(super) struct SidecarGroups {
     /// Who is which agent, and, for people, where a rejected resource comes from.
     policies: RwLock<Option<Arc<Places>>>,
     moves: watch::Sender<()>,
+    fleet: Fleet,
 }
 
 /// Where the rules of policies were written, by what a rejection may say of them. Made when it is first needed.
@@ -35,8 +37,8 @@ struct Places {
 }
 
 impl SidecarGroups {
-    pub(super) fn new(stores: Arc<Stores>) -> Self {
-        Self { stores, policies: RwLock::new(None), moves: watch::Sender::new(()) }
+    pub(super) fn new(stores: Arc<Stores>, fleet: Fleet) -> Self {
+        Self { stores, policies: RwLock::new(None), moves: watch::Sender::new(()), fleet }
     }
 
     /// Who is which agent from now on. The stores of new agents are filled; those of agents that are gone go with their
@@ -48,6 +50,7 @@ impl SidecarGroups {
             set.agents().iter().map(|agent| (Arc::clone(&agent.name), agent.selector.clone())).collect()
         };
         if old.is_some_and(|old| selectors(&old.policies) != selectors(&policies)) {
+            self.fleet.regroup();
             self.moves.send_replace(());
             self.stores.retain(|group| group == COMMON || policies.policy(Some(group)).is_some());
         }

@@ -91,7 +91,7 @@ impl Server {
             files,
         };
 
-        let groups = Arc::new(SidecarGroups::new(Arc::clone(&stores)));
+        let groups = Arc::new(SidecarGroups::new(Arc::clone(&stores), fleet.clone()));
 
         // files → policy → resources → snapshot; the first policy is there before the first client.
         let outlets = Outlets {

@@ -48,6 +48,26 @@ fn a_script_waits_until_an_edit_is_enforced() {
     assert!(err.contains("allowlist.yaml is not in force\nallowlist.yaml:1:3: "), "{err}");
 }
 
+/// A sidecar that becomes another agent comes back; until then nothing is live there.
+#[test]
+fn a_script_waits_for_sidecars_that_change_their_agent() {
+    let stack = Stack::start("allow: []\n");
+    let server = &stack.control_plane;
+    let url = format!("http://{}/", stack.at("b.test"));
+    let list = format!("allow: [\"b.test:{}\"]\n", stack.upstream.port());
+    let agent =
+        format!("{list}agents:\n  one: {{match: {{node_id: sidecar-1}}, inherit: false, allow: [c.test]}}\n");
+    for _ in 0..10 {
+        for (text, code) in [(&list, 200), (&agent, 403)] {
+            fs::write(stack.allowlist(), text).unwrap();
+            let (exit, out, err) = texts(run(server, &["wait", "--live", "--timeout", "20"]));
+            assert_eq!(exit, Some(0), "{err}");
+            assert!(out.contains("live on 1 of 1 sidecars"), "{out}");
+            assert_eq!(get(stack.proxy(), &url).code, code);
+        }
+    }
+}
+
 #[test]
 fn a_script_is_told_why_an_edit_is_not_live() {
     let server = ControlPlane::start(&Block::claim(), "- a.test\n", &[]);
