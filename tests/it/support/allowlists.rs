@@ -170,14 +170,11 @@ pub fn policy(text: &str) -> Policy {
     policies(text).common().clone()
 }
 
-/// The policy of the sidecar that may be an agent, and whose that is.
-pub fn policy_of_node(text: &str) -> (String, Policy) {
+/// The policy of the sidecar that may be an agent.
+pub fn policy_of_node(text: &str) -> Policy {
     let policies = policies(text);
     let who = Who { node_id: NODE, ..Who::default() };
-    match policies.select(&who).unwrap() {
-        Some(agent) => (agent.name.to_string(), agent.policy.clone()),
-        None => ("common".to_owned(), policies.common().clone()),
-    }
+    policies.select(&who).unwrap().map_or_else(|| policies.common(), |agent| &agent.policy).clone()
 }
 
 fn policies(text: &str) -> PolicySet {
