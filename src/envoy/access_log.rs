@@ -60,7 +60,8 @@ pub(super) fn to_stdout() -> AccessLog {
     let mine = "has(request.method) && (request.method != 'CONNECT' || !has(response.code) || response.code != 200 \
                 || response.code_details in ['max_duration_timeout', 'stream_idle_timeout', \
                 'request_payload_too_large'])";
-    to(JsonFormat::new(fields()), Some(deny::cel_filter(format!("{mine} || {}", deny::BROKEN))))
+    let all = format!("{mine} || {} || {}", deny::BROKEN, deny::HTTPS_IN_CLEAR);
+    to(JsonFormat::new(fields()), Some(deny::cel_filter(all)))
 }
 
 /// What the check of tunnels closes, what has no room behind it, and what ends before it has shown what it is: a client that

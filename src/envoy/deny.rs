@@ -33,13 +33,17 @@ pub(super) const DENY_PREFIX: &str = "deny/";
 /// Names of routes that let through what would be denied begin with this and end in the reason.
 pub(super) const WOULD_DENY_PREFIX: &str = "would-deny/";
 
-/// What is broken in form. HTTP/2 that Envoy cannot read gets no answer; where it breaks later, the request was decided before.
+/// What is broken in form. HTTP/2 that Envoy cannot read gets no answer. What breaks behind its headers was decided before, and
+/// some of it may have passed.
 pub(super) const BROKEN: &str = "(response.code_details in ['missing_host_header', 'absolute_path_rejected', 'invalid_path', \
      'request_header_timeout'] \
-     || (response.code_details.startsWith('http1.') || response.code_details.startsWith('http.')) \
-     && response.code_details != 'http1.https_url_on_plaintext_connection' \
-     || (response.code_details.startsWith('http2.') || response.code_details.startsWith('codec_error')) \
-     && !has(request.method))";
+     || response.code_details.startsWith('http.') \
+     || (response.code_details.startsWith('http1.') || response.code_details.startsWith('http2.') \
+     || response.code_details.startsWith('codec_error')) \
+     && response.code_details != 'http1.https_url_on_plaintext_connection' && !has(request.method))";
+
+/// What Envoy refuses before it takes it for a request.
+pub(super) const HTTPS_IN_CLEAR: &str = "response.code_details == 'http1.https_url_on_plaintext_connection'";
 
 /// How the sidecar finds out about a reason, other than by the route.
 const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
@@ -59,9 +63,7 @@ const fn own_verdict(reason: DenyReason) -> Option<&'static str> {
         DenyReason::BadRequest => Some(BROKEN),
         DenyReason::NoPolicy => Some("response.code_details == 'route_not_found'"),
         // A route says it for requests over HTTP/2, Envoy itself for those over HTTP/1.
-        DenyReason::HttpsNeedsConnect => {
-            Some("response.code_details == 'http1.https_url_on_plaintext_connection'")
-        }
+        DenyReason::HttpsNeedsConnect => Some(HTTPS_IN_CLEAR),
         DenyReason::NotListed
         | DenyReason::PortNotListed
         | DenyReason::Expired

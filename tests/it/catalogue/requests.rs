@@ -127,10 +127,14 @@ fn b32_ambiguous_framing_is_refused() {
         "CONNECT http://allowed.test:{port}/ HTTP/1.1\r\n\r\n",
         "CONNECT allowed.test:{port}/x HTTP/1.1\r\n\r\n",
     ] {
-        let before = lab.stack.upstream.requests();
+        let (before, logged) = (lab.stack.upstream.requests(), lab.stack.sidecar.logged().len());
         let answered = lab.send(&format!("{head}0\r\n\r\n{hidden}"));
         assert!(answered.as_ref().is_none_or(|(code, _)| *code >= 400), "{head:?}: {answered:?}");
         assert_eq!(lab.stack.upstream.requests(), before, "{head:?}");
+        wait_until(&format!("the log flags {head:?}"), || {
+            let lines = lab.stack.sidecar.logged();
+            lines.iter().skip(logged).any(|line| line["action"] == "deny" && line["reason"] == "bad-request")
+        });
     }
     // A folded header is one header (RFC 9112 §5.2).
     let at = lab.stack.at("allowed.test");
@@ -160,6 +164,29 @@ fn b32_ambiguous_framing_is_refused() {
     assert_eq!(connection.reply().code, 403);
     assert!(connection.ends_within(Duration::from_secs(20)));
     assert_eq!(lab.stack.upstream.requests(), before);
+    lab.unreached();
+}
+
+/// What breaks behind its headers has passed as far as it went, and the log does not say otherwise.
+#[test]
+fn b32_a_body_that_breaks_makes_no_denial_of_what_passed() {
+    let lab = Lab::start();
+    for (host, code, action) in [("allowed.test", 400, "allow"), ("evil.test", 403, "deny")] {
+        let at = lab.stack.at(host);
+        let before = lab.stack.upstream.requests();
+        let mut connection = Connection::open(lab.stack.proxy());
+        connection.send(format!(
+            "GET http://{at}/slow HTTP/1.1\r\nhost: {at}\r\ntransfer-encoding: chunked\r\n\r\n6\r\nSECRET\r\n"
+        ));
+        if action == "allow" {
+            wait_until("it arrives", || lab.stack.upstream.requests() == before + 1);
+        }
+        // Who is denied may be gone by now.
+        let _ = connection.try_send("ZZZ\r\n");
+        assert_eq!(connection.reply().code, code);
+        let line = lab.stack.sidecar.log(host, |line| line["host"] == at.as_str());
+        assert_eq!(line["action"], action, "{line}");
+    }
     lab.unreached();
 }
 
