@@ -20,8 +20,8 @@ pub struct Who<'a> {
 pub struct Glob(String);
 
 impl Glob {
-    /// Longest text.
-    pub const MAX: usize = 128;
+    /// Longest text: one less than an integer has bits.
+    pub const MAX: usize = 127;
 
     /// Any text that is not empty, not only stars, and not too long.
     #[must_use]
@@ -87,29 +87,35 @@ impl fmt::Display for Glob {
     }
 }
 
-/// Whether two globs have a text in common: a table of which ends meet, row by row.
+/// Whether two globs have a text in common: a table of which rests of them do, a row for each rest of `a`, a bit for each of `b`.
+/// Two rests do that begin with the same character if what follows does, and one that begins with a star if it does without
+/// the star, or with the star and without the first of the other.
 fn meet(a: &[u8], b: &[u8]) -> bool {
-    let mut row = vec![false; b.len() + 1];
-    for i in (0..=a.len()).rev() {
-        let below = std::mem::replace(&mut row, vec![false; b.len() + 1]);
-        for j in (0..=b.len()).rev() {
-            let right = row.get(j + 1).copied().unwrap_or(false);
-            let down = i < a.len() && below.get(j).copied().unwrap_or(false);
-            let both = i < a.len() && below.get(j + 1).copied().unwrap_or(false);
-            let meets = match (a.get(i), b.get(j)) {
-                (None, None) => true,
-                (Some(b'*'), Some(b'*')) => down || right,
-                (Some(b'*'), _) => down || right,
-                (_, Some(b'*')) => right || down,
-                (Some(one), Some(other)) => one == other && both,
-                (None, Some(_)) | (Some(_), None) => false,
-            };
-            if let Some(cell) = row.get_mut(j) {
-                *cell = meets;
-            }
+    // Where each byte stands in `b`; two stars are one.
+    let mut places = [0_u128; 256];
+    let mut length = 0;
+    for (at, byte) in b.iter().enumerate() {
+        if *byte == b'*' && b.get(at + 1) == Some(&b'*') {
+            continue;
         }
+        if let Some(places) = places.get_mut(usize::from(*byte)) {
+            *places |= 1 << length;
+        }
+        length += 1;
     }
-    row.first().copied().unwrap_or(false)
+    let at = |byte: u8| places.get(usize::from(byte)).copied().unwrap_or_default();
+    let without_star = |row: u128| row | at(b'*') & (row >> 1);
+    // What meets nothing.
+    let mut row = without_star(1 << length);
+    for byte in a.iter().rev() {
+        row = if *byte == b'*' {
+            // What is followed by something that meets.
+            (0..7).fold(row, |row, step| row | row >> (1 << step))
+        } else {
+            without_star(at(*byte) & (row >> 1) | at(b'*') & row)
+        };
+    }
+    row & 1 == 1
 }
 
 /// Which sidecars: all that is said must be so. At least one thing is.
@@ -163,6 +169,7 @@ impl Selector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn glob(text: &str) -> Glob {
         Glob::new(text).unwrap()
@@ -205,6 +212,37 @@ mod tests {
         assert!(!by_node("a").ties_with(&by_node("b")));
         let both = Selector { node_cluster: Some(glob("c")), ..by_node("a*") };
         assert!(!both.ties_with(&by_node("a*")));
+    }
+
+    /// The same by trying everything.
+    fn meet_slowly(a: &[u8], b: &[u8]) -> bool {
+        match (a, b) {
+            ([], []) => true,
+            ([b'*', rest @ ..], other) => {
+                meet_slowly(rest, other) || !other.is_empty() && meet_slowly(a, &other[1..])
+            }
+            (other, [b'*', rest @ ..]) => {
+                meet_slowly(other, rest) || !other.is_empty() && meet_slowly(&other[1..], b)
+            }
+            ([x, a @ ..], [y, b @ ..]) => x == y && meet_slowly(a, b),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn globs_meet_if_some_text_fits_both(a in "[ab*]{0,7}", b in "[ab*]{0,7}") {
+            prop_assert_eq!(meet(a.as_bytes(), b.as_bytes()), meet_slowly(a.as_bytes(), b.as_bytes()), "{} {}", a, b);
+        }
+    }
+
+    #[test]
+    fn the_longest_globs_meet() {
+        let long = |end: &str| glob(&format!("{}{end}", "*a".repeat(62)));
+        assert!(long("*").meets(&long("*b")) && long("*b").meets(&long("*")));
+        assert!(!long("*b").meets(&long("*c")) && !long("c").meets(&long("b")));
     }
 
     #[test]
