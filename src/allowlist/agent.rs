@@ -10,6 +10,8 @@ use crate::policy::{Glob, Mode, Question, Selector};
 
 /// Most agents of one file: each is compared with all others.
 const MAX_AGENTS: usize = 500;
+/// Most self-tests of one file: all are asked at each edit.
+const MAX_TESTS: usize = 1000;
 /// Keys of an agent.
 pub(super) const AGENT_KEYS: [&str; 7] =
     ["match", "mode", "use", "allow", "deny", "inherit", "max_connections"];
@@ -134,6 +136,10 @@ impl Reader<'_> {
             for item in self.list(field.value, field.name, "requests").unwrap_or_default() {
                 tests.extend(self.test(item, field.name == "allow"));
             }
+        }
+        if tests.len() > MAX_TESTS {
+            let found = format!("found {} tests, a file has at most {MAX_TESTS}", tests.len());
+            self.refuse("too-many-entries", &value.span, found, "split the file");
         }
         tests
     }

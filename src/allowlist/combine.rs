@@ -7,8 +7,11 @@ use super::{
     diagnostic::{Diagnostic, Findings},
     resolve::{Placed, Resolved, ResolvedAgent, Rules},
 };
-use crate::policy::{Agent, DenyRule, Mode, Policy, PolicySet, Rule, Verdict};
-use std::sync::Arc;
+use crate::policy::{Agent, DenyRule, Index, Mode, Policy, PolicySet, Rule, Verdict};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 /// What keeps a file from being added to others.
 pub(super) fn conflicts(added: &Resolved, others: &[&Resolved]) -> Findings {
@@ -91,48 +94,78 @@ fn unplaced<R>(rules: &[Placed<R>]) -> impl Iterator<Item = Arc<R>> {
     rules.iter().map(|placed| Arc::clone(&placed.rule))
 }
 
-/// The self-tests of a file that fail with what is there of a set of policies. One that fails only because an entry's time is over is a warning: else nothing
-/// could be edited any more once it is.
-pub(super) fn failing(file: &Resolved, set: &PolicySet, there: &PolicySet) -> Findings {
-    let fail = |test| {
-        let found = fails(test, file, there)?;
-        if fails(test, file, set).is_some() {
-            return Some(found);
-        }
-        let found = Diagnostic { code: "test-expired", ..found };
-        Some(
-            found
-                .warning()
-                .help("an entry that it rests on has expired: take the test out, or renew the entry"),
-        )
-    };
-    file.tests.iter().filter_map(fail).collect()
+/// Asks what there is of a set of policies at an instant, and the whole set. Each question is about few of many rules.
+pub(super) struct Tester<'a> {
+    there: Policies<'a>,
+    all: Policies<'a>,
 }
 
-fn fails(test: &Test, file: &Resolved, set: &PolicySet) -> Option<Diagnostic> {
-    let agent = test.agent.as_ref();
-    let Some(policy) = set.policy(agent.map(|agent| agent.name.as_str())) else {
-        let agent = agent?;
-        let message = format!("there is no agent `{}`", agent.name);
-        let error = Diagnostic::error(&file.source, "test-agent", agent.span.clone(), message);
-        return Some(error.help("write the name of an agent of these files, or leave `agent` out"));
-    };
-    let verdict = policy.decide(&test.question.request);
-    let (passes, why) = match verdict {
-        Verdict::Allow(rule) => (true, format!("it passes by {} ({})", rule.origin, rule.spelling())),
-        Verdict::WouldDeny { reason, .. } => {
-            (true, format!("it passes, because report mode only flags it ({})", reason.as_str()))
-        }
-        Verdict::Deny { reason, rule: Some(rule) } => {
-            (false, format!("it is denied: {} by {} ({})", reason.as_str(), rule.origin(), rule.spelling()))
-        }
-        Verdict::Deny { reason, rule: None } => (false, format!("it is denied: {}", reason.as_str())),
-    };
-    if passes == test.passes {
-        return None;
+impl<'a> Tester<'a> {
+    pub(super) fn new(all: &'a PolicySet, there: &'a PolicySet) -> Self {
+        let policies = |set| Policies { set, indexes: BTreeMap::new() };
+        Self { there: policies(there), all: policies(all) }
     }
-    let expected = if test.passes { "allowed" } else { "denied" };
-    let message = format!("the test expects `{}` to be {expected}, and {why}", test.question.text);
-    let error = Diagnostic::error(&file.source, "test-failed", test.span.clone(), message);
-    Some(error.help("mend the entry, or the test if it is out of date"))
+
+    /// The self-tests of a file that fail with what is there. One that fails only because an entry's time is over is a warning:
+    /// else nothing could be edited any more once it is.
+    pub(super) fn failing(&mut self, file: &'a Resolved) -> Findings {
+        let mut failing = Findings::default();
+        for test in &file.tests {
+            let Some(found) = self.there.fails(test, file) else { continue };
+            if self.all.fails(test, file).is_some() {
+                failing.push(found);
+                continue;
+            }
+            let found = Diagnostic { code: "test-expired", ..found }.warning();
+            let help = "an entry that it rests on has expired: take the test out, or renew the entry";
+            failing.push(found.help(help));
+        }
+        failing
+    }
+}
+
+/// A set of policies, those that were asked for by their rules.
+struct Policies<'a> {
+    set: &'a PolicySet,
+    indexes: BTreeMap<Option<&'a str>, Index<'a>>,
+}
+
+impl<'a> Policies<'a> {
+    fn fails(&mut self, test: &'a Test, file: &Resolved) -> Option<Diagnostic> {
+        let agent = test.agent.as_ref();
+        let name = agent.map(|agent| agent.name.as_str());
+        let index = match self.indexes.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => match self.set.policy(name) {
+                Some(policy) => new.insert(policy.index()),
+                None => {
+                    let agent = agent?;
+                    let message = format!("there is no agent `{}`", agent.name);
+                    let error = Diagnostic::error(&file.source, "test-agent", agent.span.clone(), message);
+                    return Some(
+                        error.help("write the name of an agent of these files, or leave `agent` out"),
+                    );
+                }
+            },
+        };
+        let part = index.part_about(&test.question.request.host);
+        let (passes, why) = match part.decide(&test.question.request) {
+            Verdict::Allow(rule) => (true, format!("it passes by {} ({})", rule.origin, rule.spelling())),
+            Verdict::WouldDeny { reason, .. } => {
+                (true, format!("it passes, because report mode only flags it ({})", reason.as_str()))
+            }
+            Verdict::Deny { reason, rule: Some(rule) } => (
+                false,
+                format!("it is denied: {} by {} ({})", reason.as_str(), rule.origin(), rule.spelling()),
+            ),
+            Verdict::Deny { reason, rule: None } => (false, format!("it is denied: {}", reason.as_str())),
+        };
+        if passes == test.passes {
+            return None;
+        }
+        let expected = if test.passes { "allowed" } else { "denied" };
+        let message = format!("the test expects `{}` to be {expected}, and {why}", test.question.text);
+        let error = Diagnostic::error(&file.source, "test-failed", test.span.clone(), message);
+        Some(error.help("mend the entry, or the test if it is out of date"))
+    }
 }

@@ -104,6 +104,8 @@ pub(super) struct Kept {
     bytes: Option<Bytes>,
     /// ...and the rules that it makes.
     pub(super) good: Option<Resolved>,
+    /// Whether they are in force with those of all others.
+    pub(super) together: bool,
     /// What was noticed while reading.
     notes: Findings,
     exposed: Option<Exposed>,
@@ -204,6 +206,9 @@ impl Ledger {
                     kept.enforce(resolved);
                 }
             }
+            for (path, kept) in &mut self.kept {
+                kept.together = kept.good.is_some() && outcome.reached.contains(path);
+            }
         }
         for (path, kept) in &mut self.kept {
             kept.state.diagnostics = known.get(path).map(Findings::most_important).unwrap_or_default();
@@ -286,6 +291,7 @@ impl Kept {
             document: None,
             bytes: None,
             good: None,
+            together: false,
             notes: Findings::default(),
             exposed: None,
             state: FileState { path, in_force: false, restored: false, diagnostics: Vec::new() },

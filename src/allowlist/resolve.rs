@@ -16,6 +16,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Most rules that one file makes: groups and presets count wherever they are used.
 const MAX_RULES: usize = 200_000;
+/// Most entries of one list with the same host: they add up, and each is compared with the others.
+const MAX_SAME_HOST: usize = 500;
 /// Most address ranges of one file.
 const MAX_RANGES: usize = 64;
 /// Most ports of an address range.
@@ -146,7 +148,23 @@ impl<'a> Resolver<'a> {
         self.items(&section.deny, &own, &mut Vec::new(), &mut |resolver, spec, place| {
             resolver.deny(spec, place, mode, &mut rules.deny);
         });
+        self.check_same_hosts(rules.allow.iter().map(|placed| (&placed.rule.target, placed.span.as_ref())));
+        self.check_same_hosts(rules.deny.iter().map(|placed| (&placed.rule.target, placed.span.as_ref())));
         rules
+    }
+
+    fn check_same_hosts<'r>(&mut self, rules: impl Iterator<Item = (&'r Target, Option<&'r Span>)>) {
+        let mut counts: BTreeMap<&Target, usize> = BTreeMap::new();
+        for (target, span) in rules {
+            let count = counts.entry(target).or_default();
+            *count += 1;
+            if *count == MAX_SAME_HOST + 1 {
+                let message = format!("more than {MAX_SAME_HOST} entries of one list are for `{target}`");
+                let help = "put their ports, methods or paths into fewer entries".to_owned();
+                let whole = Span::of(&self.document.source.text, 0..0);
+                self.refuse("too-many-entries", span.unwrap_or(&whole), message, help);
+            }
+        }
     }
 
     fn preset(&mut self, named: &Named, used: &Span, mode: Mode, rules: &mut Rules, depth: usize) {

@@ -4,7 +4,7 @@
 
 use super::{
     Diagnostic,
-    combine::{combine, conflicts, failing},
+    combine::{Tester, combine, conflicts},
     diagnostic::Findings,
     file::Document,
     findings::findings,
@@ -78,7 +78,8 @@ fn together(
     let all: Vec<&Resolved> = files.iter().map(|(_, file)| *file).collect();
     let set = combine(&all);
     let there = set.at(now);
-    let tested = files.iter().map(|(path, file)| (Arc::clone(path), failing(file, &set, &there)));
+    let mut tester = Tester::new(&set, &there);
+    let tested = files.iter().map(|(path, file)| (Arc::clone(path), tester.failing(file)));
     let (failing, expired): (ByPath<_>, ByPath<_>) = tested.partition(|(_, found)| found.stops());
     if let Some(first) = failing.values().next() {
         let place = first.iter().next().map(Diagnostic::place).unwrap_or_default();
@@ -219,19 +220,26 @@ fn changes_groups(file: &File<'_>) -> bool {
     file.is_new && *before != file.document.groups
 }
 
-/// Without the rules of files that conflict with others.
+/// Without the rules of files that conflict with others. Files that are in force together do not.
 fn without_conflicts(
     files: &[File<'_>],
     mut resolved: ByPath<Resolved>,
     errors: &mut Errors,
 ) -> ByPath<Resolved> {
     let mut known: Vec<&Resolved> = Vec::with_capacity(files.len());
+    let mut fresh: Vec<&Resolved> = Vec::new();
     let mut conflicting = Vec::new();
     for file in files {
         let Some(rules) = resolved.get(file.path).or(file.kept.good.as_ref()) else { continue };
-        let found = conflicts(rules, &known);
+        let together = file.kept.together && !file.is_new;
+        let found = match (together, fresh.is_empty()) {
+            (true, true) => Findings::default(),
+            (true, false) => conflicts(rules, &fresh),
+            (false, _) => conflicts(rules, &known),
+        };
         if found.count() == 0 {
             known.push(rules);
+            fresh.extend(Some(rules).filter(|_| !together));
         } else {
             errors.add(file, found);
             conflicting.push(Arc::clone(file.path));

@@ -113,9 +113,8 @@ impl Policy {
         let mut rules: Vec<Arc<Rule>> =
             self.rules.iter().filter(|rule| before.includes(rule)).cloned().collect();
         // An entry that is made wider stays as narrow as it was for now.
-        let narrow = old.rules.iter().filter(|rule| now.includes(rule) && !rules.contains(rule));
-        let narrow: Vec<_> = narrow.cloned().collect();
-        rules.extend(narrow);
+        let narrow = old.rules.iter().filter(|rule| now.includes(rule) && !now.has(rule));
+        rules.extend(narrow.cloned());
         let denied = self.denied.iter().chain(&*old.denied).cloned().collect();
         let most = self.max_connections.into_iter().chain(old.max_connections).min();
         let both = Self::with(rules, denied, self.mode.min(old.mode)).for_connections(most);

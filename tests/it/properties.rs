@@ -144,6 +144,21 @@ proptest! {
         }
     }
 
+    /// What decides about a host is found by its name.
+    #[test]
+    fn a_part_decides_as_the_whole(
+        text in allowlist(), requests in requests(), more in prop::collection::vec(address_entry(), 0..4),
+        addresses in prop::collection::vec(asked_by_address(), 10),
+    ) {
+        let text = more.iter().fold(text, |text, entry| with_line(&text, "allow", entry));
+        let policy = policy(&text);
+        let index = policy.index();
+        for request in requests.iter().chain(addresses.iter().map(|(_, request)| request)) {
+            let part = index.part_about(&request.host);
+            prop_assert_eq!(part.decide(request), policy.decide(request), "{:?}\n{}", request, text);
+        }
+    }
+
     #[test]
     fn diff_agrees_with_decide(old in allowlist(), new in allowlist(), requests in requests()) {
         let (old, new) = (policy(&old), policy(&new));
