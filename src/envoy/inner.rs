@@ -43,6 +43,7 @@ use envoy_types::pb::{
             transport_sockets::{
                 internal_upstream::v3::InternalUpstreamTransport, raw_buffer::v3::RawBuffer,
             },
+            upstreams::tcp::v3::TcpProtocolOptions,
         },
     },
     google::protobuf::StringValue,
@@ -51,6 +52,7 @@ use envoy_types::pb::{
         matcher::{MatcherTree, MatcherType, OnMatch, matcher_tree::TreeType, on_match},
     },
 };
+use prost::Name;
 use std::{collections::BTreeMap, time::Duration};
 
 /// How often, and after how long, a chain is looked for again.
@@ -101,7 +103,7 @@ fn to(chain: &str) -> OnMatch {
     OnMatch { on_match: Some(on_match::OnMatch::Action(typed("chain", &name))), ..Default::default() }
 }
 
-fn typed<M: prost::Message + prost::Name>(
+fn typed<M: prost::Message + Name>(
     name: &str,
     message: &M,
 ) -> envoy_types::pb::xds::core::v3::TypedExtensionConfig {
@@ -151,9 +153,15 @@ pub(super) fn tcp_proxy(cluster: &str) -> TcpProxy {
     }
 }
 
+/// How long a connection to an internal listener lives without a client: one that was asked for by a client that had left before it
+/// was there. Nobody else may have it. Envoy's default is ten minutes, in which it counts against limits.
+const ABANDONED: Duration = Duration::from_secs(1);
+
 /// Leads to an internal listener.
 pub(super) fn cluster(name: &str, transport_socket: TransportSocket) -> Cluster {
+    let tunnels = TcpProtocolOptions { idle_timeout: duration(ABANDONED) };
     Cluster {
+        typed_extension_protocol_options: [(TcpProtocolOptions::full_name(), pack(&tunnels))].into(),
         name: name.to_owned(),
         connect_timeout: duration(CONNECT_TIMEOUT),
         circuit_breakers: unbounded(),
@@ -197,7 +205,7 @@ pub(super) fn raw() -> TransportSocket {
     socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})
 }
 
-pub(super) fn socket<M: prost::Message + prost::Name>(name: &str, config: &M) -> TransportSocket {
+pub(super) fn socket<M: prost::Message + Name>(name: &str, config: &M) -> TransportSocket {
     TransportSocket {
         name: name.to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(pack(config))),

@@ -75,7 +75,7 @@ pub const MINIMUM_VERSION: (u32, u32) = (1, 40);
 
 /// The configuration types of the extensions that resources may need, whatever the policy: an Envoy without one of them
 /// would reject a whole listener or cluster when an edit first needs it.
-pub const REQUIRED_EXTENSIONS: [&str; 26] = [
+pub const REQUIRED_EXTENSIONS: [&str; 27] = [
     "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
     "envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
@@ -101,6 +101,7 @@ pub const REQUIRED_EXTENSIONS: [&str; 26] = [
     "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
     "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions",
     "xds.type.matcher.v3.ServerNameMatcher",
 ];
 

@@ -35,6 +35,26 @@ fn connections_of_an_entry_are_counted() {
     wait_until("there is room again", || open("few.test").answers());
 }
 
+/// Envoy connects for a client that has left; what nobody can use any more must not count for long.
+#[test]
+fn clients_that_leave_at_once_take_no_room() {
+    let stack = Stack::start(
+        "allow:\n  - {host: few.test, ports: [{port}], protocol: tcp, limits: {connections: 2}}\n",
+    );
+    let at = stack.at("few.test");
+    assert!(tunnel(stack.proxy(), &at).0.answers());
+    let known = stack.upstream.connections();
+    for _ in 0..5 {
+        Connection::open(stack.proxy()).send(format!("CONNECT {at} HTTP/1.1\r\n\r\n"));
+    }
+    wait_until("some of them got there", || stack.upstream.connections() > known);
+    wait_until("there is room for both", || {
+        let open = || tunnel(stack.proxy(), &at);
+        let (one, two) = (open(), open());
+        one.1.code == 200 && two.1.code == 200
+    });
+}
+
 #[test]
 fn requests_are_counted_by_the_minute() {
     let stack = Stack::start(
