@@ -323,3 +323,30 @@ fn a_file_that_stays_bad_is_read_once() {
     let (after, bad) = text("- c.com", "- b.com\n- *");
     assert_eq!((after.len(), bad.is_some()), (3, true), "what is bad again is said again");
 }
+
+#[test]
+fn what_one_file_costs_is_bounded() {
+    let many = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+    let refused = |text: String| {
+        let loaded = Ledger::default().apply(&[root(&[("a", Ok(Box::leak(text.into_boxed_str())))])], now());
+        let found = &loaded.files[0].diagnostics;
+        found
+            .iter()
+            .filter(|found| found.severity == crate::allowlist::Severity::Error)
+            .map(|found| (found.code, found.span.as_ref().map_or(0, |span| span.line)))
+            .next()
+    };
+    let ports = |count| many(count, &|n| format!("- a.test:{}\n", n + 1));
+    assert_eq!(refused(ports(1000)), None);
+    assert_eq!(refused(ports(1001)), Some(("too-many-entries", 1001)), "at the first that is too much");
+    let paths = many(6, &|n| {
+        let paths: Vec<String> = (0..100).map(|path| format!("/{n}/{path}")).collect();
+        format!("  - {{host: a.test, protocol: http, ports: [8080, 8081], paths: [{}]}}\n", paths.join(", "))
+    });
+    assert_eq!(refused(format!("allow:\n{paths}")), Some(("too-many-entries", 7)));
+    let tests =
+        |count| format!("allow: [a.test]\ntests:\n  deny:\n{}", many(count, &|n| format!("  - b{n}.test\n")));
+    assert_eq!((refused(tests(1000)), refused(tests(1001))), (None, Some(("too-many-entries", 3))));
+    let used = format!("use: [{}]\nallow: [a.test]\n", many(101, &|_| "doh, ".to_owned()));
+    assert_eq!(refused(used), Some(("list-too-long", 1)));
+}

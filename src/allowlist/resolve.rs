@@ -16,8 +16,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Most rules that one file makes: groups and presets count wherever they are used.
 const MAX_RULES: usize = 200_000;
-/// Most entries of one list with the same host: they add up, and each is compared with the others.
-const MAX_SAME_HOST: usize = 500;
+/// Most ports and paths that the entries of one list name for the same host: they add up, and each is compared with the others.
+const MAX_SAME_HOST: usize = 1000;
 /// Most address ranges of one file.
 const MAX_RANGES: usize = 64;
 /// Most ports of an address range.
@@ -148,19 +148,27 @@ impl<'a> Resolver<'a> {
         self.items(&section.deny, &own, &mut Vec::new(), &mut |resolver, spec, place| {
             resolver.deny(spec, place, mode, &mut rules.deny);
         });
-        self.check_same_hosts(rules.allow.iter().map(|placed| (&placed.rule.target, placed.span.as_ref())));
-        self.check_same_hosts(rules.deny.iter().map(|placed| (&placed.rule.target, placed.span.as_ref())));
+        self.check_same_hosts(rules.allow.iter().map(|Placed { rule, span }| {
+            let paths = rule.grant.traffic.plain().map_or(1, |requests| requests.paths.len().max(1));
+            (&rule.target, rule.ports.len() * paths, span.as_ref())
+        }));
+        self.check_same_hosts(rules.deny.iter().map(|Placed { rule, span }| {
+            (&rule.target, rule.ports.as_ref().map_or(1, Ports::len), span.as_ref())
+        }));
         rules
     }
 
-    fn check_same_hosts<'r>(&mut self, rules: impl Iterator<Item = (&'r Target, Option<&'r Span>)>) {
-        let mut counts: BTreeMap<&Target, usize> = BTreeMap::new();
-        for (target, span) in rules {
-            let count = counts.entry(target).or_default();
-            *count += 1;
-            if *count == MAX_SAME_HOST + 1 {
-                let message = format!("more than {MAX_SAME_HOST} entries of one list are for `{target}`");
-                let help = "put their ports, methods or paths into fewer entries".to_owned();
+    fn check_same_hosts<'r>(&mut self, rules: impl Iterator<Item = (&'r Target, usize, Option<&'r Span>)>) {
+        let mut sums: BTreeMap<&Target, usize> = BTreeMap::new();
+        for (target, more, span) in rules {
+            let sum = sums.entry(target).or_default();
+            let before = *sum;
+            *sum += more;
+            if before <= MAX_SAME_HOST && *sum > MAX_SAME_HOST {
+                let message = format!(
+                    "the entries of one list for `{target}` have more than {MAX_SAME_HOST} ports and paths, each path of each port counted"
+                );
+                let help = "name a range of paths (`/v1/*`), or leave some out".to_owned();
                 let whole = Span::of(&self.document.source.text, 0..0);
                 self.refuse("too-many-entries", span.unwrap_or(&whole), message, help);
             }

@@ -181,6 +181,11 @@ pub enum PathPattern {
     Prefix(String),
 }
 
+/// Whether Envoy writes a character of a path in another way before it compares: as an escape, or as a slash.
+pub(super) const fn is_rewritten(byte: u8) -> bool {
+    matches!(byte, b'%' | b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
 impl PathPattern {
     /// Reads a path. What it must look like is in the error.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
@@ -197,7 +202,7 @@ impl PathPattern {
         if path.contains(['?', '#']) {
             return Err("queries and fragments are not compared; leave them out");
         }
-        let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b';'));
+        let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !is_rewritten(byte) && byte != b';');
         // Envoy resolves these before it compares.
         let dots = path.split('/').any(|part| matches!(part, "." | ".."));
         if !plain || dots || path.contains("//") {
@@ -341,7 +346,10 @@ mod tests {
         assert!(path("/v1/*").unwrap().matches("/v1/x") && !path("/v1/*").unwrap().matches("/v1"));
         assert!(path("/*").unwrap().matches("/anything"));
         assert!(path("/v1").unwrap().matches("/v1") && !path("/v1").unwrap().matches("/v1/"));
-        for wrong in ["v1", "/a*", "/*/b", "/a?b", "/a/../b", "/a//b", "/a%2fb", "/ü", "/a b"] {
+        for wrong in [
+            "v1", "/a*", "/*/b", "/a?b", "/a/../b", "/a//b", "/a%2fb", "/ü", "/a b", "/a|b", "/{a}", "/a^",
+            "/<a>", "/\"a", "/a`",
+        ] {
             assert!(path(wrong).is_err(), "{wrong}");
         }
         assert!(Method::parse("get").is_err() && Method::parse("CONNECT").is_err());

@@ -1,6 +1,6 @@
 //! What a person asks about: a URL, or a host with or without a port, as a request.
 
-use super::{HostName, InvalidHost, Method, Port, Request, Via, authority, literal};
+use super::{HostName, InvalidHost, Method, Port, Request, Via, authority, grant::is_rewritten, literal};
 use std::{net::IpAddr, str::FromStr};
 
 /// What a person asks about: a URL, or a host with or without a port.
@@ -62,20 +62,21 @@ impl FromStr for Question {
 
 /// A path as Envoy compares it: dots resolved, slashes merged.
 fn normal_path(path: &str) -> Result<String, String> {
-    if path.contains(['%', '\\']) || path.contains("..;") {
-        return Err(
-            "write the path without escapes: Envoy resolves or refuses them before it compares".to_owned()
-        );
+    if path.bytes().any(is_rewritten) || path.contains("..;") {
+        return Err("write the path without escapes, and without characters that Envoy escapes or refuses before it compares"
+            .to_owned());
     }
+    // Dots are resolved first, and then slashes merged.
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/').skip(1) {
         match part {
-            "" | "." => {}
+            "." => {}
             ".." => drop(parts.pop()),
             part => parts.push(part),
         }
     }
     let ends = path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..");
+    parts.retain(|part| !part.is_empty());
     let end = if ends && !parts.is_empty() { "/" } else { "" };
     Ok(format!("/{}{end}", parts.join("/")))
 }
@@ -142,6 +143,14 @@ mod tests {
                 "http://a.test//v1/./x/../y/",
                 Request { path: "/v1/y/".to_owned(), ..Request::plain("a.test", port("80")) },
             ),
+            (
+                "http://a.test/v1//../",
+                Request { path: "/v1/".to_owned(), ..Request::plain("a.test", port("80")) },
+            ),
+            (
+                "http://a.test/v1//..//x",
+                Request { path: "/v1/x".to_owned(), ..Request::plain("a.test", port("80")) },
+            ),
             ("POST https://a.test/", Request::tunnel("a.test", port("443"))),
         ] {
             let asked: Question = text.parse().unwrap();
@@ -156,6 +165,7 @@ mod tests {
             ("https://[0::1]/", "write [::1]"),
             ("https:///x", "empty"),
             ("http://a.test/%61dmin", "without escapes"),
+            ("http://a.test/a|b", "without escapes"),
             ("G(T http://a.test", "capital letters"),
         ] {
             assert!(text.parse::<Question>().unwrap_err().contains(words), "{text}");

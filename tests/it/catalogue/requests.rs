@@ -1,9 +1,11 @@
 //! Shapes of requests: schemes, versions, headers, framing, paths.
 
-use super::Lab;
+use super::{LIST, Lab};
 use crate::support::{
-    Connection, command, deny_reason, frames, get, request, request_by_http2, tunnel, wait_until,
+    Connection, allowlists::policy, command, deny_reason, frames, get, request, request_by_http2, tunnel,
+    wait_until,
 };
+use exeat::policy::Question;
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -352,6 +354,42 @@ fn b35_paths_are_compared_as_they_are_resolved() {
     // Methods are compared as they are written.
     for method in ["get", "gEt", "POST"] {
         lab.stopped(&format!("{method} http://paths.test:{{port}}/v1/x HTTP/1.1\r\nhost: x\r\n\r\n"));
+    }
+}
+
+/// What a person is told of a path is what Envoy does with it.
+#[test]
+fn b35_paths_are_explained_as_they_are_resolved() {
+    let lab = Lab::start();
+    let list = LIST.replace("{port}", &lab.port().to_string());
+    let policy = policy(&list);
+    for path in [
+        "/v1/",
+        "/v1",
+        "/v1/x",
+        "/v1//x",
+        "//v1//x",
+        "/v1/./x",
+        "/v1/../v1/x",
+        "/v1//../",
+        "/v1//..//x",
+        "/v1/..//v1/x",
+        "/v1/x/..",
+        "/v1/x/../",
+        "/v1/x/../..",
+        "/v1/x/.",
+        "/v1/...",
+        "/v1/.x",
+        "/x/../v1/y",
+        "/../v1/y",
+        "/v1/x;y",
+        "/v1/!'()",
+    ] {
+        let at = lab.stack.at("paths.test");
+        let url = format!("http://{at}{path}");
+        let told = policy.decide(&url.parse::<Question>().unwrap().request).passes();
+        let reply = request(lab.stack.proxy(), format!("GET {url} HTTP/1.1\r\nhost: {at}\r\n\r\n"));
+        assert_eq!((told, reply.code), if told { (true, 200) } else { (false, 403) }, "{path}");
     }
 }
 
