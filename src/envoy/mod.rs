@@ -137,7 +137,7 @@ pub fn compile(policy: &Policy, profile: &Profile) -> Vec<Resource> {
     resources.push(Resource {
         kind: ResourceKind::RouteConfiguration,
         name: EGRESS_ROUTES.to_owned(),
-        body: table::pack(table),
+        body: table.pack(),
     });
     resources.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     resources

@@ -13,6 +13,7 @@ use super::{
     matching::{
         any_path, authority, connect, ends_in, forward, refuse, refuse_or_report, report, requests, scheme,
     },
+    table::Table,
     unnamed,
 };
 use crate::policy::{DenyReason, Policy, Port};
@@ -80,10 +81,16 @@ const HEADERS_TO_REMOVE: [&str; 18] = [
 ];
 
 /// The table, and the chains that what it lets through hangs on.
-pub(super) fn egress(policy: &Policy) -> (RouteConfiguration, Chains<'_>) {
+pub(super) fn egress(policy: &Policy) -> (Table, Chains<'_>) {
     let label = label_of(policy);
     let (groups, mut chains) = domains(policy, label);
-    let mut virtual_hosts = Vec::with_capacity(groups.len() + 1);
+    let mut table = Table::new(RouteConfiguration {
+        name: EGRESS_ROUTES.to_owned(),
+        request_headers_to_remove: HEADERS_TO_REMOVE.map(str::to_owned).to_vec(),
+        // An upstream must not lure clients to HTTP/3, which does not pass the proxy.
+        response_headers_to_remove: vec!["alt-svc".to_owned()],
+        ..Default::default()
+    });
     let mut same: BTreeMap<String, u32> = BTreeMap::new();
     for (answer, domains) in groups {
         let (what, routes) = match &answer.what {
@@ -101,22 +108,14 @@ pub(super) fn egress(policy: &Policy) -> (RouteConfiguration, Chains<'_>) {
             name.push_str(&format!("/{number}"));
         }
         let metadata = Some(metadata(RULE_KEY, &answer.rule));
-        virtual_hosts.push(VirtualHost { name, domains, routes, metadata, ..Default::default() });
+        table.push(VirtualHost { name, domains, routes, metadata, ..Default::default() });
     }
     let mut rest = unnamed::routes(policy, label, &mut chains);
     rest.extend(match chains.report() {
         None => everything(DenyReason::NotListed),
         Some(chain) => report_routes(&chain),
     });
-    virtual_hosts.push(everything_else("not-listed", rest));
-    let table = RouteConfiguration {
-        name: EGRESS_ROUTES.to_owned(),
-        virtual_hosts,
-        request_headers_to_remove: HEADERS_TO_REMOVE.map(str::to_owned).to_vec(),
-        // An upstream must not lure clients to HTTP/3, which does not pass the proxy.
-        response_headers_to_remove: vec!["alt-svc".to_owned()],
-        ..Default::default()
-    };
+    table.push(everything_else("not-listed", rest));
     (table, chains)
 }
 

@@ -33,10 +33,27 @@ struct Filters {
     typed_per_filter_config: BTreeMap<String, Any>,
 }
 
-pub(super) fn pack(mut table: RouteConfiguration) -> Any {
-    let virtual_hosts = std::mem::take(&mut table.virtual_hosts).into_iter().map(virtual_host).collect();
-    let value = joined(&table, &VirtualHosts { virtual_hosts });
-    Any { type_url: RouteConfiguration::type_url(), value }
+/// A table that grows by virtual hosts. They are kept encoded: as values they would take ten times the memory.
+pub(super) struct Table {
+    /// Without virtual hosts.
+    head: RouteConfiguration,
+    virtual_hosts: Vec<Bytes>,
+}
+
+impl Table {
+    pub(super) const fn new(head: RouteConfiguration) -> Self {
+        Self { head, virtual_hosts: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, host: VirtualHost) {
+        self.virtual_hosts.push(virtual_host(host));
+    }
+
+    pub(super) fn pack(self) -> Any {
+        let Self { head, virtual_hosts } = self;
+        let value = joined(&head, &VirtualHosts { virtual_hosts });
+        Any { type_url: RouteConfiguration::type_url(), value }
+    }
 }
 
 fn virtual_host(mut host: VirtualHost) -> Bytes {
