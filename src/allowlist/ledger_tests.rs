@@ -349,4 +349,19 @@ fn what_one_file_costs_is_bounded() {
     assert_eq!((refused(tests(1000)), refused(tests(1001))), (None, Some(("too-many-entries", 3))));
     let used = format!("use: [{}]\nallow: [a.test]\n", many(101, &|_| "doh, ".to_owned()));
     assert_eq!(refused(used), Some(("list-too-long", 1)));
+    // 1,001 for everybody, for 999 agents that inherit: in one file too many agents, in two too much of all.
+    let agents = |from: usize| {
+        let agents =
+            many(500, &|n| format!("  a{0}: {{match: {{node_id: n{0}}}, allow: [a.test]}}\n", from + n));
+        &*Box::leak(format!("agents:\n{agents}").into_boxed_str())
+    };
+    let common = &*Box::leak(many(1001, &|n| format!("- h{n}.test\n")).into_boxed_str());
+    let mut ledger = Ledger::default();
+    let loaded = ledger.apply(&[root(&[("a", Ok(common)), ("b", Ok(agents(0)))])], now());
+    assert!(loaded.policies.is_some() && loaded.files.iter().all(|file| file.in_force));
+    let loaded =
+        ledger.apply(&[root(&[("a", Ok(common)), ("b", Ok(agents(0))), ("c", Ok(agents(500)))])], now());
+    let in_force: Vec<bool> = loaded.files.iter().map(|file| file.in_force).collect();
+    assert_eq!(in_force, [true, true, false], "{:?}", loaded.files[2]);
+    assert_eq!(codes(&loaded.files[2]), ["too-many-entries"]);
 }

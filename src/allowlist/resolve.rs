@@ -18,6 +18,8 @@ use std::{collections::BTreeMap, sync::Arc};
 const MAX_RULES: usize = 200_000;
 /// Most ports and paths that the entries of one list name for the same host: they add up, and each is compared with the others.
 const MAX_SAME_HOST: usize = 1000;
+/// How many rules a path counts for: it is a route of its own, and plain entries share theirs.
+const PATH: usize = 20;
 /// Most address ranges of one file.
 const MAX_RANGES: usize = 64;
 /// Most ports of an address range.
@@ -96,6 +98,11 @@ pub(super) fn resolve(document: &Document, groups: &Groups<'_>) -> Result<Resolv
     Ok(Resolved { source: document.source.clone(), mode, common, agents, tests: document.tests.clone() })
 }
 
+/// How many paths a rule names.
+fn paths(rule: &Rule) -> usize {
+    rule.grant.traffic.plain().map_or(0, |requests| requests.paths.len())
+}
+
 struct Resolver<'a> {
     document: &'a Document,
     groups: &'a Groups<'a>,
@@ -149,8 +156,7 @@ impl<'a> Resolver<'a> {
             resolver.deny(spec, place, mode, &mut rules.deny);
         });
         self.check_same_hosts(rules.allow.iter().map(|Placed { rule, span }| {
-            let paths = rule.grant.traffic.plain().map_or(1, |requests| requests.paths.len().max(1));
-            (&rule.target, rule.ports.len() * paths, span.as_ref())
+            (&rule.target, rule.ports.len() * paths(rule).max(1), span.as_ref())
         }));
         self.check_same_hosts(rules.deny.iter().map(|Placed { rule, span }| {
             (&rule.target, rule.ports.as_ref().map_or(1, Ports::len), span.as_ref())
@@ -281,7 +287,7 @@ impl<'a> Resolver<'a> {
 
     fn allow(&mut self, spec: &Spec, place: &Place<'_>, rules: &mut Vec<Placed<Rule>>) {
         match spec.allow(place.defaults(), place.origin(spec)) {
-            Ok(rule) if self.is_too_much(spec, place, rule.ports.len()) => drop(rule),
+            Ok(rule) if self.is_too_much(spec, place, rule.ports.len(), paths(&rule)) => drop(rule),
             Ok(rule) => rules.push(Placed { rule: Arc::new(rule), span: self.span(spec, place) }),
             Err(problem) => self.unfit(problem, spec, place),
         }
@@ -289,7 +295,7 @@ impl<'a> Resolver<'a> {
 
     fn deny(&mut self, spec: &Spec, place: &Place<'_>, mode: Mode, rules: &mut Vec<Placed<DenyRule>>) {
         match spec.deny(mode, place.origin(spec)) {
-            Ok(rule) if self.is_too_much(spec, place, rule.ports.as_ref().map_or(1, Ports::len)) => {
+            Ok(rule) if self.is_too_much(spec, place, rule.ports.as_ref().map_or(1, Ports::len), 0) => {
                 drop(rule)
             }
             Ok(rule) => rules.push(Placed { rule: Arc::new(rule), span: self.span(spec, place) }),
@@ -311,10 +317,11 @@ impl<'a> Resolver<'a> {
         self.refuse(problem.code, &span, message, problem.help);
     }
 
-    fn is_too_much(&mut self, spec: &Spec, place: &Place<'_>, ports: usize) -> bool {
+    fn is_too_much(&mut self, spec: &Spec, place: &Place<'_>, ports: usize, paths: usize) -> bool {
         let span = place.used.unwrap_or(&spec.span).clone();
         // Two ports are as usual as one.
-        self.has_too_many_ranges(spec, &span, ports) || self.is_full(&span, ports.saturating_sub(2))
+        let more = ports.saturating_sub(2) + ports * paths * PATH;
+        self.has_too_many_ranges(spec, &span, ports) || self.is_full(&span, more)
     }
 
     /// Counts, and says once when it is too much. Then nothing more is looked up.
@@ -323,8 +330,9 @@ impl<'a> Resolver<'a> {
         self.rules += more;
         let is_full = self.rules > MAX_RULES;
         if is_full && !was_full {
-            let message =
-                format!("the file makes more than {MAX_RULES} rules, each port of an entry counted");
+            let message = format!(
+                "the file makes more than {MAX_RULES} rules, each port counted, and each path {PATH} times"
+            );
             self.refuse("too-many-entries", span, message, "split it into several files".to_owned());
         }
         is_full

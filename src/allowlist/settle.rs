@@ -4,7 +4,7 @@
 
 use super::{
     Diagnostic,
-    combine::{Tester, combine, conflicts},
+    combine::{Size, Tester, combine, conflicts},
     diagnostic::Findings,
     file::Document,
     findings::findings,
@@ -228,16 +228,20 @@ fn without_conflicts(
 ) -> ByPath<Resolved> {
     let mut known: Vec<&Resolved> = Vec::with_capacity(files.len());
     let mut fresh: Vec<&Resolved> = Vec::new();
+    let mut size = Size::default();
     let mut conflicting = Vec::new();
     for file in files {
         let Some(rules) = resolved.get(file.path).or(file.kept.good.as_ref()) else { continue };
         let together = file.kept.together && !file.is_new;
-        let found = match (together, fresh.is_empty()) {
+        let mut found = match (together, fresh.is_empty()) {
             (true, true) => Findings::default(),
             (true, false) => conflicts(rules, &fresh),
             (false, _) => conflicts(rules, &known),
         };
+        let larger = size.with(rules);
+        larger.excess(rules).filter(|_| !together).into_iter().for_each(|excess| found.push(excess));
         if found.count() == 0 {
+            size = larger;
             known.push(rules);
             fresh.extend(Some(rules).filter(|_| !together));
         } else {

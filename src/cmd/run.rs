@@ -5,7 +5,7 @@ use crate::{
     cli::{RunArgs, ServeArgs},
     envoy::{Bootstrap, ResourceKind},
     fleet::{Fleet, Sidecar},
-    server::{Interrupt, Interrupts, Server, XdsListen},
+    server::{Interrupt, Interrupts, Server, XdsListen, descriptors},
     sidecar::{self, LocalEnvoy},
 };
 use anyhow::{Context, bail};
@@ -57,7 +57,7 @@ pub(super) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         xds: server.xds().last().context("xDS has no address")?.clone(),
         tls: None,
         admin_socket: directory.path().join("admin.sock"),
-        max_connections: Bootstrap::MAX_CONNECTIONS,
+        max_connections: connections(descriptors()),
         drain_time: 0,
     };
     // The command owns standard output.
@@ -202,6 +202,12 @@ fn create_sample(args: &ServeArgs) -> anyhow::Result<()> {
 
 fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
+}
+
+/// As many connections of clients as files allow, of which Envoy ends without warning when it has none left: one for the client,
+/// one for the upstream, and one for what is coming or going.
+fn connections(files: u64) -> u32 {
+    u32::try_from(files / 3).unwrap_or(u32::MAX).clamp(1, Bootstrap::MAX_CONNECTIONS)
 }
 
 #[cfg(test)]

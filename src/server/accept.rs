@@ -84,8 +84,8 @@ impl Limits {
     }
 }
 
-/// How many files the process may open: all that the system grants.
-fn descriptors() -> u64 {
+/// How many files the process, and what it starts, may open: all that the system grants.
+pub(crate) fn descriptors() -> u64 {
     let granted = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: granted.maximum, ..granted };
     // What could not be raised stays.

@@ -13,6 +13,7 @@ mod signals;
 mod state_dir;
 mod tls;
 
+pub(crate) use accept::descriptors;
 pub use config::{ServerConfig, TlsFiles, XdsListen};
 pub use files::read;
 pub use signals::{Interrupt, Interrupts};
