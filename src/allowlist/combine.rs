@@ -13,44 +13,6 @@ use std::{
     sync::Arc,
 };
 
-/// Most rules of all policies together, what agents inherit counted for each: each agent has a table of its own.
-const MAX_OF_ALL: usize = 1_000_000;
-
-/// What a file adds to the size of all policies together.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Size {
-    common: usize,
-    inheriting: usize,
-    own: usize,
-}
-
-impl Size {
-    /// Of these and the rules of one more file.
-    pub(super) fn with(self, file: &Resolved) -> Self {
-        let of = |rules: &Rules| rules.allow.len() + rules.deny.len();
-        Self {
-            common: self.common + of(&file.common),
-            inheriting: self.inheriting + file.agents.iter().filter(|agent| agent.inherit).count(),
-            own: self.own + file.agents.iter().map(|agent| of(&agent.rules)).sum::<usize>(),
-        }
-    }
-
-    fn all(self) -> usize {
-        self.common.saturating_mul(self.inheriting + 1).saturating_add(self.own)
-    }
-
-    /// Whether that is too much, and why.
-    pub(super) fn excess(self, file: &Resolved) -> Option<Diagnostic> {
-        let all = self.all();
-        let message = format!(
-            "with this file there are {all} rules, what agents inherit counted for each of them, and at most {MAX_OF_ALL} are served"
-        );
-        let found = Diagnostic::whole_file(Arc::clone(&file.source.path), "too-many-entries", message);
-        let help = "let one agent match several sidecars, let agents inherit less (`inherit: false`), or split the control plane";
-        (all > MAX_OF_ALL).then(|| found.help(help))
-    }
-}
-
 /// What keeps a file from being added to others.
 pub(super) fn conflicts(added: &Resolved, others: &[&Resolved]) -> Findings {
     let mut found = Findings::default();

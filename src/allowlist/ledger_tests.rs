@@ -364,4 +364,14 @@ fn what_one_file_costs_is_bounded() {
     let in_force: Vec<bool> = loaded.files.iter().map(|file| file.in_force).collect();
     assert_eq!(in_force, [true, true, false], "{:?}", loaded.files[2]);
     assert_eq!(codes(&loaded.files[2]), ["too-many-entries"]);
+    // 250 agents that inherit nothing are denied all the same what everybody is; and paths count in each table.
+    let agents = |inherit: bool| {
+        many(250, &|n| format!("  a{n}: {{match: {{node_id: n{n}}}, inherit: {inherit}, allow: [a.test]}}\n"))
+    };
+    let denied = many(4000, &|n| format!("  - b{n}.test\n"));
+    assert_eq!(refused(format!("deny:\n{denied}agents:\n{}", agents(false))), Some(("too-many-entries", 0)));
+    assert_eq!(refused(format!("allow:\n{denied}agents:\n{}", agents(false))), None);
+    let paths = many(200, &|n| format!("  - {{host: b{n}.test, protocol: http, paths: [/v1/*]}}\n"));
+    assert_eq!(refused(format!("allow:\n{paths}agents:\n{}", agents(true))), Some(("too-many-entries", 0)));
+    assert_eq!(refused(format!("allow:\n{paths}agents:\n{}", agents(false))), None);
 }

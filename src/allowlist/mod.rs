@@ -8,6 +8,7 @@
 //! never enforced.
 
 mod agent;
+mod bounds;
 mod codes;
 mod combine;
 mod diagnostic;

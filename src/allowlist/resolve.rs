@@ -4,6 +4,10 @@
 
 use super::{
     agent::Test,
+    bounds::{
+        MAX_NESTING, MAX_RANGE_PORTS, MAX_RANGES, MAX_RULES, MAX_SAME_HOST, PATH, named, ports_denied,
+        weight, weight_of_denial,
+    },
     diagnostic::{Diagnostic, Findings, Source, Span},
     file::{Document, Group, Named, Section},
     presets::{self, presets},
@@ -11,21 +15,8 @@ use super::{
     spec::{Defaults, Options, Spec},
     suggest::nearest,
 };
-use crate::policy::{DenyRule, Mode, Origin, Ports, Rule, Selector, Target};
+use crate::policy::{DenyRule, Mode, Origin, Rule, Selector, Target};
 use std::{collections::BTreeMap, sync::Arc};
-
-/// Most rules that one file makes: groups and presets count wherever they are used.
-const MAX_RULES: usize = 200_000;
-/// Most ports and paths that the entries of one list name for the same host: they add up, and each is compared with the others.
-const MAX_SAME_HOST: usize = 1000;
-/// How many rules a path counts for: it is a route of its own, and plain entries share theirs.
-const PATH: usize = 20;
-/// Most address ranges of one file.
-const MAX_RANGES: usize = 64;
-/// Most ports of an address range.
-const MAX_RANGE_PORTS: usize = 16;
-/// Deepest nesting of groups.
-const MAX_NESTING: usize = 8;
 
 /// The groups of all files, with the files that define them.
 pub(super) type Groups<'a> = BTreeMap<&'a str, (&'a Document, &'a Group)>;
@@ -98,11 +89,6 @@ pub(super) fn resolve(document: &Document, groups: &Groups<'_>) -> Result<Resolv
     Ok(Resolved { source: document.source.clone(), mode, common, agents, tests: document.tests.clone() })
 }
 
-/// How many paths a rule names.
-fn paths(rule: &Rule) -> usize {
-    rule.grant.traffic.plain().map_or(0, |requests| requests.paths.len())
-}
-
 struct Resolver<'a> {
     document: &'a Document,
     groups: &'a Groups<'a>,
@@ -155,15 +141,16 @@ impl<'a> Resolver<'a> {
         self.items(&section.deny, &own, &mut Vec::new(), &mut |resolver, spec, place| {
             resolver.deny(spec, place, mode, &mut rules.deny);
         });
-        self.check_same_hosts(rules.allow.iter().map(|Placed { rule, span }| {
-            (&rule.target, rule.ports.len() * paths(rule).max(1), span.as_ref())
-        }));
-        self.check_same_hosts(rules.deny.iter().map(|Placed { rule, span }| {
-            (&rule.target, rule.ports.as_ref().map_or(1, Ports::len), span.as_ref())
-        }));
+        self.check_same_hosts(
+            rules.allow.iter().map(|Placed { rule, span }| (&rule.target, named(rule), span.as_ref())),
+        );
+        self.check_same_hosts(
+            rules.deny.iter().map(|Placed { rule, span }| (&rule.target, ports_denied(rule), span.as_ref())),
+        );
         rules
     }
 
+    /// Each rule of a list with its weight for its host.
     fn check_same_hosts<'r>(&mut self, rules: impl Iterator<Item = (&'r Target, usize, Option<&'r Span>)>) {
         let mut sums: BTreeMap<&Target, usize> = BTreeMap::new();
         for (target, more, span) in rules {
@@ -275,10 +262,11 @@ impl<'a> Resolver<'a> {
         path.pop();
     }
 
+    /// What may have been meant by a group that does not exist.
     fn instead_of(&self, group: &str) -> String {
         // A file can name as many groups as there are, and each name is compared with all: only for what is shown.
-        let known = |_: &&str| !self.found.is_full();
-        let names: Vec<&str> = self.groups.keys().copied().take_while(known).collect();
+        let names: Vec<&str> =
+            if self.found.is_full() { Vec::new() } else { self.groups.keys().copied().collect() };
         match nearest(group, &names) {
             Some(known) => format!("did you mean `@{known}`?"),
             None => format!("add it: `groups: {{{group}: [a.com]}}`"),
@@ -287,7 +275,7 @@ impl<'a> Resolver<'a> {
 
     fn allow(&mut self, spec: &Spec, place: &Place<'_>, rules: &mut Vec<Placed<Rule>>) {
         match spec.allow(place.defaults(), place.origin(spec)) {
-            Ok(rule) if self.is_too_much(spec, place, rule.ports.len(), paths(&rule)) => drop(rule),
+            Ok(rule) if self.is_too_much(spec, place, rule.ports.len(), weight(&rule)) => drop(rule),
             Ok(rule) => rules.push(Placed { rule: Arc::new(rule), span: self.span(spec, place) }),
             Err(problem) => self.unfit(problem, spec, place),
         }
@@ -295,7 +283,7 @@ impl<'a> Resolver<'a> {
 
     fn deny(&mut self, spec: &Spec, place: &Place<'_>, mode: Mode, rules: &mut Vec<Placed<DenyRule>>) {
         match spec.deny(mode, place.origin(spec)) {
-            Ok(rule) if self.is_too_much(spec, place, rule.ports.as_ref().map_or(1, Ports::len), 0) => {
+            Ok(rule) if self.is_too_much(spec, place, ports_denied(&rule), weight_of_denial(&rule)) => {
                 drop(rule)
             }
             Ok(rule) => rules.push(Placed { rule: Arc::new(rule), span: self.span(spec, place) }),
@@ -317,11 +305,10 @@ impl<'a> Resolver<'a> {
         self.refuse(problem.code, &span, message, problem.help);
     }
 
-    fn is_too_much(&mut self, spec: &Spec, place: &Place<'_>, ports: usize, paths: usize) -> bool {
+    fn is_too_much(&mut self, spec: &Spec, place: &Place<'_>, ports: usize, weight: usize) -> bool {
         let span = place.used.unwrap_or(&spec.span).clone();
-        // Two ports are as usual as one.
-        let more = ports.saturating_sub(2) + ports * paths * PATH;
-        self.has_too_many_ranges(spec, &span, ports) || self.is_full(&span, more)
+        // It was counted as one when it was come to.
+        self.has_too_many_ranges(spec, &span, ports) || self.is_full(&span, weight - 1)
     }
 
     /// Counts, and says once when it is too much. Then nothing more is looked up.

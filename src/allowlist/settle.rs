@@ -4,7 +4,8 @@
 
 use super::{
     Diagnostic,
-    combine::{Size, Tester, combine, conflicts},
+    bounds::Size,
+    combine::{Tester, combine, conflicts},
     diagnostic::Findings,
     file::Document,
     findings::findings,
