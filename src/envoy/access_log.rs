@@ -5,7 +5,7 @@
 use super::{
     any::pack,
     carry,
-    chains::Inner,
+    chain::Inner,
     deny::{self, DENY_ACTION},
     format::{JsonFormat, StdoutAccessLog},
     sni,

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of protobuf. `Policy::decide` says the same for one request.
 
-use super::chains::{Inner, widest};
+use super::{chain::Inner, chains::widest};
 use crate::policy::{
     DenyReason, DenyRule, Limits, Mode, Origin, Policy, Port, Requests, Rule, Target, Traffic, by_preference,
 };

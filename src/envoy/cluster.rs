@@ -5,7 +5,7 @@
 use super::{
     FORWARD_CLUSTER,
     any::{duration, number, pack},
-    chains::Inner,
+    chain::Inner,
     dns, inner,
     listener::BUFFER,
     private::{ANY_CLUSTER, PRIVATE_CLUSTER},

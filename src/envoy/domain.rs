@@ -6,8 +6,9 @@
 
 use super::{
     answer::{Answer, Key, Label},
+    chain::Inner,
     chain_name::ChainName,
-    chains::{self, Chains, Inner},
+    chains::{self, Chains},
 };
 use crate::policy::{DenyRule, HostName, HostPattern, Mode, Policy, Port, Ports, Rule, Target};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};

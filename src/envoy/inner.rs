@@ -6,7 +6,7 @@ use super::{
     access_log,
     any::{duration, network_filter, number, pack},
     carry::CHAIN,
-    chains::{Chain, Exit, Inner},
+    chain::{Chain, Exit, Inner},
     cluster::{CONNECT_TIMEOUT, unbounded},
     dns, limits,
     listener::BUFFER,

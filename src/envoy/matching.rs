@@ -6,7 +6,7 @@ use super::{
     answer::{Refusal, Way},
     any::{duration, metadata, number},
     carry,
-    chains::Inner,
+    chain::Inner,
     deny::{self, RULE_KEY},
     inner, limits,
 };

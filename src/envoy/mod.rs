@@ -27,6 +27,7 @@ mod any;
 mod bootstrap;
 mod bootstrap_tls;
 mod carry;
+mod chain;
 mod chain_name;
 mod chains;
 mod cluster;
@@ -52,7 +53,7 @@ mod validate;
 
 pub use bootstrap::{Bootstrap, LATE_REVOCATION, REVOCATION, XdsEndpoint};
 pub use bootstrap_tls::BootstrapTls;
-pub use chains::MAX_CHAINS;
+pub use chain::MAX_CHAINS;
 pub use deny::{DENY_ACTION, DENY_REASON_HEADER, WOULD_DENY_ACTION};
 pub use json::json;
 pub use kind::ResourceKind;

@@ -8,7 +8,7 @@ use super::{
     access_log,
     any::{duration, network_filter, number, pack},
     carry::AUTHORITY,
-    chains::Inner,
+    chain::Inner,
     inner,
 };
 use envoy_types::pb::{
