@@ -2,28 +2,26 @@
 //!
 //! Knows nothing of xDS or HTTP.
 
-use super::{listen::Socket, tls::Acceptor};
+use super::{
+    connection::{Connection, Transport},
+    listen::Socket,
+    tls::Acceptor,
+};
 use crate::ads::Peer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    fmt,
-    future::Future,
     io,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     task::AbortHandle,
-    time::{Instant, Sleep},
+    time::Instant,
 };
-use tonic::transport::server::Connected;
 
 /// Connections of all listeners together.
 const CONNECTIONS: usize = 10_000;
@@ -38,8 +36,6 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// Handshakes at a time. Those who have shown no certificate cannot take the places of those who have, and where there are
 /// too many the oldest gives way: an honest one is over in a moment.
 const HANDSHAKES: usize = 1024;
-/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
-const PREFACE_BYTES: usize = 24;
 /// A system that is out of descriptors or memory has none the next moment either.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Strangers decide how often something happens, but not how long the log gets.
@@ -95,11 +91,6 @@ pub(crate) fn descriptors() -> u64 {
 
 /// What comes out of the listeners. Nothing that a client does ends it.
 pub(super) type Incoming = mpsc::Receiver<Result<Connection, Infallible>>;
-
-/// A client's socket, or TLS on it.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 
 /// What a listener gives.
 pub(super) enum Accepted {
@@ -192,8 +183,7 @@ impl Accept {
             self.full.log(|| tracing::error!("closed the connection of {address}: {most} are open"));
             return;
         };
-        let preface = Preface::within(self.limits.preface_within);
-        let connection = Connection { io, peer, preface: Some(preface), _permit: permit };
+        let connection = Connection::new(io, peer, self.limits.preface_within, permit);
         // Without a server that takes it, it is closed.
         drop(self.sink.send(Ok(connection)).await);
     }
@@ -220,99 +210,12 @@ impl Seldom {
     }
 }
 
-/// The client's part of the bargain.
-struct Preface {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
-}
-
-impl Preface {
-    fn within(within: Duration) -> Self {
-        Self { missing: PREFACE_BYTES, deadline: Box::pin(tokio::time::sleep(within)) }
-    }
-}
-
-/// A client's connection. It counts for as long as it lives.
-pub(super) struct Connection {
-    io: Box<dyn Transport>,
-    peer: Peer,
-    /// Until it has arrived.
-    preface: Option<Preface>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut *this.io).poll_read(context, buffer);
-        let Some(preface) = &mut this.preface else { return read };
-        if read.is_pending() {
-            ready!(preface.deadline.as_mut().poll(context));
-            tracing::debug!("closed the connection of {}: it does not begin HTTP/2", this.peer.address);
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        preface.missing = preface.missing.saturating_sub(buffer.filled().len() - before);
-        if preface.missing == 0 {
-            this.preface = None;
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::XdsListen;
+    use crate::server::{XdsListen, connection::PREFACE_BYTES};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tonic::transport::server::Connected;
 
     const PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     /// Far above what anything takes.

@@ -3,6 +3,7 @@
 mod accept;
 mod admin_port;
 mod config;
+mod connection;
 mod convergence;
 mod files;
 mod groups;
