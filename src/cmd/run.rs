@@ -219,6 +219,11 @@ mod tests {
     };
 
     #[test]
+    fn connections_leave_files_for_the_upstreams() {
+        assert_eq!([0, 1024, 1_048_576, u64::MAX].map(connections), [1, 341, 50_000, 50_000]);
+    }
+
+    #[test]
     fn the_sample_is_valid() {
         let file = FileText {
             path: "allowlist.yaml".into(),
